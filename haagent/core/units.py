@@ -1,0 +1,19 @@
+"""Time as the core counts it.
+
+Instants are nanoseconds of CLOCK_BOOTTIME (it goes on through suspend, and no clock setting moves it);
+durations are nanoseconds too. Both are plain `int`: exact, cheap to compare, free of rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+Instant = int
+Duration = int
+
+US: Final[Duration] = 1_000
+MS: Final[Duration] = 1_000_000
+S: Final[Duration] = 1_000_000_000
+
+NEVER: Final[Instant] = 1 << 62
+"""An instant that no clock reaches (146 years of uptime): the due time of a timer that is not armed."""
