@@ -1,0 +1,1 @@
+"""The commands haagent and haagentctl: arguments in, exit codes and text out."""
