@@ -1,0 +1,79 @@
+# What there is to do here. `make` alone lists it. Only `deps` touches the machine outside this directory.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+SEED ?=
+SEEDS ?= $(if $(SEED),1,1000)
+ARGS ?=
+
+# The tests in the order in which a failure says most: the cheap ones first; directories not named here come last.
+ORDER := unit scripts wire sim integration
+TESTS := $(wildcard $(ORDER:%=tests/%))
+TESTS += $(filter-out $(ORDER:%=tests/%) tests/bench,$(patsubst %/,%,$(filter-out tests/__pycache__/,$(wildcard tests/*/))))
+
+# pyright runs the version that pyproject.toml pins, on the node that its wheel brings, and asks nobody for news.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PYRIGHT_PYTHON_GLOBAL_NODE := 0
+unexport PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: root deps venv  ## three nodes and etcd in network namespaces: cold start, loss, cuts, heal (root)
+	$(BIN)/python -m haagent.lab.demo $(ARGS)
+
+.PHONY: test
+test: root deps venv  ## every test; ARGS='-k name' to choose (root)
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+.PHONY: check
+check: venv  ## format, lint, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: sim
+sim: venv  ## whole clusters in virtual time: SEEDS=1000, or SEED=… to replay one
+	PYTHONPATH=. $(BIN)/python tests/sim/run.py --seeds $(SEEDS) --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: bench
+bench: root deps venv  ## gaps and overlaps that a client sees, measured in the lab (root)
+	PYTHONPATH=. $(BIN)/python tests/bench/run.py $(ARGS)
+
+.PHONY: acceptance
+acceptance: check test sim bench demo  ## all of the above, one after the other (root)
+
+.PHONY: deps
+deps:  ## the Debian packages that lab and tests need, if missing (root)
+	@.ci/deps
+
+.PHONY: venv
+venv: .venv/.installed  ## .venv with haagent, its libraries and its tools
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "haagent needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "$(PYTHON) cannot make virtual environments: run 'make deps' (python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	@touch $@
+
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "this makes network namespaces and needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
+.PHONY: clean
+clean:  ## remove what building and testing made, .venv too
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
