@@ -1,7 +1,7 @@
 """What holds for the project as a whole.
 
-Every module introduces itself and stays small enough to read, the core imports data types only, what has no types is
-confined to the edges, and the tree stands alone.
+Every module introduces itself and stays small enough to read, the core imports data types only, what has no
+types is confined to the edges, and the tree stands alone.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def imports(path: Path) -> set[str]:
 
 
 def tracked_files() -> list[Path]:
-    """What git knows; in an unpacked release, which has no git, all that lies in the project's directories."""
+    """What git knows; in an unpacked release, which has no git, all in the project's directories."""
     try:
         listed = subprocess.run(
             ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
