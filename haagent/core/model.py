@@ -1,0 +1,349 @@
+"""The core's vocabulary: its rules (configuration), its events (facts), its effects (imperatives).
+
+An effect that will be answered carries its question (`Ask` or a group's `serial`); the answer is an event that
+names it. Effects of one step are performed in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from haagent.core.records import Guard, Key, Put, Revision, Seen
+from haagent.core.units import MS, Duration, Instant, S
+
+# --- rules ---------------------------------------------------------------------------------------------------
+
+
+class Strangers(StrEnum):
+    """What a VRRP speaker that is no member may do to us: raise an alarm, or have its way as plain VRRP says."""
+
+    ALARM = "alarm"
+    YIELD = "yield"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualAddress:
+    """An address to hold: packed (4 or 16 bytes), with its prefix length, on an interface."""
+
+    address: bytes
+    prefix: int
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRules:
+    """One virtual router. `source` overrides the interface's primary address; `advert_interval` in nanoseconds."""
+
+    name: str
+    vrid: int
+    version: int
+    family: int
+    interface: str
+    priority: int
+    advert_interval: Duration
+    addresses: tuple[VirtualAddress, ...]
+    strangers: Strangers = Strangers.ALARM
+    source: bytes | None = None
+    announce_refresh: Duration = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """What is owned as one: the virtual routers of a sync group, or a single one."""
+
+    name: str
+    routers: tuple[RouterRules, ...]
+    preempt: bool = False
+    preempt_delay: Duration = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a node goes by. `host` names the kernel it keeps, `incarnation` this start of the agent."""
+
+    node: str
+    incarnation: str
+    host: str
+    version: str
+    groups: Mapping[str, GroupRules]
+    ttl: Duration = 1 * S
+    margin: Duration = 30 * MS
+    guard: Duration = 20 * MS
+    stagger: Duration = 20 * MS
+
+
+# --- questions -----------------------------------------------------------------------------------------------
+
+
+class Asking(StrEnum):
+    """What a question is about."""
+
+    RENEW = "renew"
+    CLAIM = "claim"
+    RELEASE = "release"
+    MEMBER = "member"
+    INTENT = "intent"
+    LOOK = "look"
+
+
+class Ask(NamedTuple):
+    """A question to etcd: of which kind, about which group or node, the how-manieth."""
+
+    kind: Asking
+    name: str
+    number: int
+
+
+# --- events --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A linearizable list of the whole prefix at `revision`; what it does not show does not exist."""
+
+    cluster: str
+    revision: Revision
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The next changes after what was listed and watched so far, without a gap, up to `revision`."""
+
+    revision: Revision
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The transaction was done at `revision`."""
+
+    ask: Ask
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A guard did not hold (or the question was `Look`): the keys asked about, as they were at `revision`."""
+
+    ask: Ask
+    revision: Revision
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """No answer in time, or an error: it may or may not have been done."""
+
+    ask: Ask
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesInstalled:
+    """The kernel confirmed that it has the group's addresses."""
+
+    group: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesRemoved:
+    """The kernel confirmed that it no longer has any of the group's addresses."""
+
+    group: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFailed:
+    """The kernel refused, or did not confirm in time."""
+
+    group: str
+    serial: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceChanged:
+    """An interface as it is now. `v4` and `v6`: packed source addresses for adverts (v6: link-local), if any."""
+
+    name: str
+    up: bool
+    v4: bytes | None
+    v6: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertReceived:
+    """A valid advert for one of our virtual routers, from somebody else. `interval` in nanoseconds."""
+
+    router: str
+    source: bytes
+    priority: int
+    interval: Duration
+    addresses: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChanged:
+    """A reload that was found valid. Node, incarnation and host stay what they were."""
+
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Give everything up cleanly, then leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`due` has come."""
+
+
+Event = (
+    Listed
+    | Watched
+    | Committed
+    | Refused
+    | Unanswered
+    | AddressesInstalled
+    | AddressesRemoved
+    | KernelFailed
+    | InterfaceChanged
+    | AdvertReceived
+    | RulesChanged
+    | StopRequested
+    | TimePassed
+)
+
+
+# --- effects -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One etcd transaction: if all guards hold, do the puts and deletes. Answered within `patience`, one way or another."""
+
+    ask: Ask
+    guards: tuple[Guard, ...]
+    puts: tuple[Put, ...]
+    deletes: tuple[Key, ...]
+    patience: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A linearizable read of some keys now, because the watch may be behind. Answered by `Refused`."""
+
+    ask: Ask
+    keys: tuple[Key, ...]
+    patience: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """The watch is behind what was committed: list again and watch from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstallAddresses:
+    """Make the kernel hold just these addresses for the group; not after `until` passed. Confirmed before any announcement."""
+
+    group: str
+    serial: int
+    addresses: tuple[VirtualAddress, ...]
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAddresses:
+    """Make the kernel hold none of the group's addresses. Confirmed before a release or handover is written."""
+
+    group: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendAddresses:
+    """The lease now runs until then: what limits the addresses' lifetime in the kernel may follow."""
+
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class SendAdvert:
+    """One advert of a virtual router at once."""
+
+    router: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the neighbours where the virtual router's addresses are: gratuitous ARP, unsolicited NA."""
+
+    router: str
+
+
+class Role(StrEnum):
+    """The word that VRRP's users know for a group's state."""
+
+    INIT = "INIT"
+    BACKUP = "BACKUP"
+    MASTER = "MASTER"
+    FAULT = "FAULT"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """A group changed its role here: for the log, the notifications, the metrics."""
+
+    group: str
+    before: Role
+    after: Role
+    why: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something an operator must know; `raised` False when it is over. Said once, not once a packet."""
+
+    kind: str
+    subject: str
+    detail: str
+    raised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChanged:
+    """The node's lease runs (again), or has lapsed."""
+
+    held: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resign:
+    """Everything is given up: end the etcd session (its keys go with it), then end the agent."""
+
+
+Effect = (
+    Commit
+    | Look
+    | Resync
+    | InstallAddresses
+    | RemoveAddresses
+    | ExtendAddresses
+    | SendAdvert
+    | Announce
+    | RoleChanged
+    | Alarm
+    | LeaseChanged
+    | Resign
+)

@@ -1,0 +1,140 @@
+"""What stands in etcd, as values: one key kind a class. The JSON form is `haagent.wire.records`.
+
+Keys live under `/haagent/<cluster>/<kind>/<name>`. A key's own `mod_revision` orders everything that is ever
+learned about it: older news never overrides newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from haagent.core.units import Duration
+
+Revision = int
+"""An etcd revision. 0 as a guard means: the key does not exist."""
+
+
+class Kind(StrEnum):
+    """The second part of a key's path."""
+
+    LEASES = "leases"
+    OWNERS = "owners"
+    MEMBERS = "members"
+    INTENTS = "intents"
+    HISTORY = "history"
+
+
+class Key(NamedTuple):
+    """`<kind>/<name>`; the name is a node for leases and members, a group for the others (`group/epoch` for history)."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseValue:
+    """`leases/<node>`: rewritten at every renewal.
+
+    `host` names the kernel whose state the node keeps (boot id and network namespace): an agent that holds that
+    host's lock knows that an earlier incarnation of the same host is dead. `round` counts the renewals that this
+    incarnation asked for, so that whoever sees the value knows which question it answers.
+    """
+
+    incarnation: str
+    host: str
+    ttl: Duration
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRecord:
+    """`owners/<group>`: who owns the group, by which epoch (the fencing token, which only grows).
+
+    `clean` says that the owner's kernel no longer answered when this was written: anyone may claim at once. The
+    record then still names the last owner. `ttl` is how long that incarnation's lease runs at the longest.
+    """
+
+    node: str
+    incarnation: str
+    host: str
+    ttl: Duration
+    epoch: int
+    clean: bool
+    candidates: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a node stands in one group: its effective priority (0: it can not own) and the address that breaks ties."""
+
+    priority: int
+    address: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemberValue:
+    """`members/<node>`: what the others must know of a node. `addresses` are the packed sources of its adverts."""
+
+    incarnation: str
+    version: str
+    addresses: tuple[bytes, ...]
+    standings: Mapping[str, Standing]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """`intents/<group>`: a wish that the owner by `from_epoch` hands the group to `to`. Any other epoch: void."""
+
+    to: str
+    from_epoch: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """`history/<group>/<epoch>`: one change of owner."""
+
+    node: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A value that is none of ours: what is wrong with it."""
+
+    reason: str
+
+
+Value = LeaseValue | OwnerRecord | MemberValue | Intent | HistoryEntry
+"""What the core writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A key as etcd showed it: `value` None means that it is gone, `revision` its `mod_revision` (of the removal)."""
+
+    key: Key
+    created: Revision
+    revision: Revision
+    value: Value | Garbage | None
+
+
+class Guard(NamedTuple):
+    """A condition of a transaction: the key's `mod_revision` (or, with `created`, its `create_revision`) is this."""
+
+    key: Key
+    revision: Revision
+    created: bool = False
+
+
+class Put(NamedTuple):
+    """A write. `session` hangs the key on the node's etcd lease: it disappears from listings after the node."""
+
+    key: Key
+    value: Value
+    session: bool = False

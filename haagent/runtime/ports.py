@@ -1,0 +1,92 @@
+"""The ports: what the core's effects need of the world. Adapters implement them, the pump calls them.
+
+Every call returns at once. What comes of it is delivered later, on the event loop, as a core event through the
+`Deliver` that the adapter was made with; a call that asks a question is always answered, in time or by a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from haagent.core.model import Commit, Event, ExtendAddresses, InstallAddresses, Look, RemoveAddresses, RouterRules
+
+Deliver = Callable[[Event], None]
+
+
+class Checksum(StrEnum):
+    """Which of the three checksums of VRRPv3 over IPv4 that exist in the field our adverts carry."""
+
+    RFC = "rfc"
+    GROUP = "group"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterWire:
+    """How a virtual router speaks: its rules, and what only the sockets need.
+
+    `peers`: packed unicast addresses (empty: multicast). `password`: PASS authentication of VRRPv2, 8 bytes at most.
+    `ttl` of the adverts; `announce_repeat`: how many announcements one `Announce` sends for each address.
+    """
+
+    rules: RouterRules
+    peers: tuple[bytes, ...] = ()
+    password: bytes | None = None
+    checksum: Checksum = Checksum.RFC
+    ttl: int = 255
+    announce_repeat: int = 5
+
+
+class Store(Protocol):
+    """etcd: transactions and looks are answered by `Committed`, `Refused` or `Unanswered`; lists and watch events flow in."""
+
+    def commit(self, effect: Commit) -> None:
+        """Do one transaction."""
+        ...
+
+    def look(self, effect: Look) -> None:
+        """Read some keys, linearizably."""
+        ...
+
+    def resync(self) -> None:
+        """Drop the watch, list again, watch from there."""
+        ...
+
+    async def resign(self) -> None:
+        """End the node's etcd session: its lease is revoked, with the keys that hang on it. Best effort, bounded in time."""
+        ...
+
+
+class Kernel(Protocol):
+    """The addresses. Installs and removals of a group are done in order, each answered by what the kernel confirmed."""
+
+    def install(self, effect: InstallAddresses) -> None:
+        """Make the kernel hold just these addresses for the group."""
+        ...
+
+    def remove(self, effect: RemoveAddresses) -> None:
+        """Make the kernel hold none of the group's addresses."""
+        ...
+
+    def extend(self, effect: ExtendAddresses) -> None:
+        """Let the addresses' lifetimes follow the lease."""
+        ...
+
+
+class Speaker(Protocol):
+    """VRRP on the wire. Valid adverts of others are delivered as `AdvertReceived`; all else is counted by its name."""
+
+    def configure(self, routers: Iterable[RouterWire]) -> None:
+        """Speak for just these virtual routers from now on."""
+        ...
+
+    def advert(self, router: str, priority: int) -> None:
+        """Send one advert to the group or to every peer."""
+        ...
+
+    def announce(self, router: str) -> None:
+        """Send gratuitous ARP or unsolicited neighbour advertisements for the router's addresses."""
+        ...
