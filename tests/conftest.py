@@ -1,6 +1,7 @@
 """What all tests share: how hypothesis searches.
 
-No deadline per example: on a busy machine it would measure the neighbours. pytest's timeout bounds the whole test.
+No deadline per example: on a busy machine it would measure the neighbours. pytest's timeout bounds the whole
+test.
 """
 
 from __future__ import annotations
