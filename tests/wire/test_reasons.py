@@ -143,8 +143,9 @@ CASES: list[tuple[Reason, str, Callable[[], object]]] = [
     (Reason.BAD_SOURCE, "probe to all nodes", resealed(PROBE, 38, *ndisc.ALL_NODES)),
     (Reason.BAD_TARGET, "multicast target", resealed(NA, 62, 0xFF)),
     (Reason.BAD_FLAGS, "solicited to all nodes", resealed(KEEPALIVED["na_global"], 58, 0x60)),
-    (Reason.BAD_OPTION, "option of length 0", resealed(NA, 79, 0)),
-    (Reason.BAD_OPTION, "option beyond the end", resealed(NA, 79, 2)),
+    (Reason.BAD_OPTION, "option of length 0", resealed(PROBE, 79, 0)),
+    (Reason.BAD_OPTION, "option beyond the end", resealed(PROBE, 79, 2)),
+    (Reason.BAD_OPTION, "MAC address of 14 bytes", resealed(put(NA, 18, 0, 40) + bytes(8), 79, 2)),
     (Reason.BAD_OPTION, "half an option", read_nd(put(NA, 18, 0, 28)[:-4])),
     (Reason.BAD_OPTION, "probe with a source link-layer address", resealed(PROBE, 78, 1)),
 ]
