@@ -227,7 +227,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One etcd transaction: if all guards hold, do the puts and deletes. Answered within `patience`, one way or another."""
+    """One etcd transaction: if all guards hold, do the puts and deletes. Answered within `patience`, in any case."""
 
     ask: Ask
     guards: tuple[Guard, ...]
@@ -252,7 +252,7 @@ class Resync:
 
 @dataclass(frozen=True, slots=True)
 class InstallAddresses:
-    """Make the kernel hold just these addresses for the group; not after `until` passed. Confirmed before any announcement."""
+    """Make the kernel hold just these addresses for the group, unless `until` has passed. Confirmed, then announced."""
 
     group: str
     serial: int

@@ -28,7 +28,7 @@ class Kind(StrEnum):
 
 
 class Key(NamedTuple):
-    """`<kind>/<name>`; the name is a node for leases and members, a group for the others (`group/epoch` for history)."""
+    """`<kind>/<name>`; the name is a node for leases and members, else a group (history: `group/epoch`)."""
 
     kind: Kind
     name: str

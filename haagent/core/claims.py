@@ -1,0 +1,146 @@
+"""What is written of ownership: claims, handovers, releases and wishes, and the guards that make them safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from haagent.core.lease import Held, Lease
+from haagent.core.model import Ask, Commit, GroupRules, Rules
+from haagent.core.records import Guard, HistoryEntry, Intent, Key, Kind, LeaseValue, OwnerRecord, Put, Standing
+from haagent.core.units import Instant
+from haagent.core.view import View
+
+HISTORY_KEPT = 100
+"""Changes of owner kept of each group: each new one removes the one that lies that many epochs back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a decision rests on. `faults`: why this node must not own the group now, by name; empty if it may."""
+
+    rules: Rules
+    group: GroupRules
+    lease: Lease
+    view: View
+    standing: Standing
+    faults: tuple[str, ...]
+    now: Instant
+
+
+def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
+    """Whether the newest record makes this node the owner: it names us, and the lease has run without a break since."""
+    return named(view, rules, group) and isinstance(lease, Held) and view.record_revision(group) > lease.since
+
+
+def named(view: View, rules: Rules, group: str) -> bool:
+    """Whether the newest record names this incarnation, ours to act on or not."""
+    record = view.record(group)
+    return record is not None and record.incarnation == rules.incarnation and not record.clean
+
+
+def epoch(at: Situation) -> int:
+    """The highest epoch ever seen of the group: it grows even over a record that was wiped."""
+    return at.view.epochs.get(at.group.name, 0)
+
+
+def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
+    """Take the group: by the next epoch, while everything is as it was observed."""
+    rules = at.rules
+    before = at.view.record(at.group.name)
+    record = OwnerRecord(
+        node=rules.node,
+        incarnation=rules.incarnation,
+        host=rules.host,
+        ttl=rules.ttl,
+        epoch=epoch(at) + 1,
+        clean=False,
+        candidates=at.view.candidates(at.group.name, rules),
+        reason=_claim_reason(before, rules),
+    )
+    return _change_owner(ask, claim_guards(at, lease), record, at), record
+
+
+def claim_guards(at: Situation, lease: Held) -> tuple[Guard, ...]:
+    """What must still be so when the claim is done: the record, the old holder's lease key, and our own lease key.
+
+    Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`.
+    """
+    group, me = at.group.name, at.rules.node
+    guards = [
+        Guard(Key(Kind.OWNERS, group), at.view.record_revision(group)),
+        Guard(Key(Kind.LEASES, me), lease.created, created=True),
+    ]
+    record = at.view.record(group)
+    if record is not None and record.node != me:
+        guards.append(Guard(Key(Kind.LEASES, record.node), at.view.lease_revision(record.node)))
+    return tuple(guards)
+
+
+def _claim_reason(before: OwnerRecord | None, rules: Rules) -> str:
+    if before is None:
+        return "there was no owner"
+    if before.node == rules.node:
+        return "claimed again"
+    return f"released by {before.node}" if before.clean else f"the lease of {before.node} lapsed"
+
+
+def release(at: Situation, ask: Ask, why: str) -> tuple[Commit, OwnerRecord] | None:
+    """Give the group up: anyone may claim it at once. None when the record does not name us."""
+    record = at.view.record(at.group.name)
+    if record is None:
+        return None
+    after = replace(record, clean=True, candidates=at.view.candidates(at.group.name, at.rules), reason=why)
+    put = Put(Key(Kind.OWNERS, at.group.name), after)
+    return Commit(ask, (_record_unchanged(at),), (put,), (), patience=at.rules.ttl), after
+
+
+def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | None:
+    """Name the next owner, who acts on it when its watch shows it. None when that node can not own any more."""
+    incarnation = able(at, to)
+    if incarnation is None or not is_ours(at.view, at.rules, at.lease, at.group.name):
+        return None
+    seen = at.view.leases.get(to)
+    lease = seen.value if seen is not None else None
+    host = lease.host if isinstance(lease, LeaseValue) and lease.incarnation == incarnation else ""
+    record = OwnerRecord(
+        node=to,
+        incarnation=incarnation,
+        host=host,
+        ttl=at.view.evidence[incarnation].ttl,
+        epoch=epoch(at) + 1,
+        clean=False,
+        candidates=at.view.candidates(at.group.name, at.rules),
+        reason=f"handover from {at.rules.node}",
+    )
+    return _change_owner(ask, (_record_unchanged(at),), record, at), record
+
+
+def wish(at: Situation, ask: Ask, by: str) -> Commit:
+    """Ask the present owner, by its epoch, to hand the group to us."""
+    intent = Intent(at.rules.node, epoch(at), by)
+    put = Put(Key(Kind.INTENTS, at.group.name), intent)
+    return Commit(ask, (_record_unchanged(at),), (put,), (), patience=at.rules.ttl)
+
+
+def able(at: Situation, node: str) -> str | None:
+    """The incarnation of a node that may own the group and whose lease runs; None if it may not."""
+    member = at.view.members.get(node)
+    standing = member.standings.get(at.group.name) if member is not None else None
+    if member is None or standing is None or standing.priority == 0:
+        return None
+    return member.incarnation if at.view.alive(member.incarnation, at.now) else None
+
+
+def _record_unchanged(at: Situation) -> Guard:
+    return Guard(Key(Kind.OWNERS, at.group.name), at.view.record_revision(at.group.name))
+
+
+def _change_owner(ask: Ask, guards: tuple[Guard, ...], record: OwnerRecord, at: Situation) -> Commit:
+    """A change of owner: the record, its history, and an end to wishes that were meant for the old epoch."""
+    group, epoch = at.group.name, record.epoch
+    puts = (
+        Put(Key(Kind.OWNERS, group), record),
+        Put(Key(Kind.HISTORY, f"{group}/{epoch}"), HistoryEntry(record.node, epoch, record.reason)),
+    )
+    deletes = (Key(Kind.INTENTS, group), Key(Kind.HISTORY, f"{group}/{epoch - HISTORY_KEPT}"))
+    return Commit(ask, guards, puts, deletes, patience=at.rules.ttl)

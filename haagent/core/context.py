@@ -1,0 +1,44 @@
+"""What the parts of a node share: its rules, its view of etcd, its timers, and the list of what is to be done."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from haagent.core.model import Alarm, Effect, Rules
+from haagent.core.timers import Timers
+from haagent.core.units import Instant
+from haagent.core.view import View
+
+
+class Timer(NamedTuple):
+    """What a timer is for: "renew" and "lapse" of the lease, "group" and "router" by name."""
+
+    what: str
+    name: str = ""
+
+
+RENEW, LAPSE = Timer("renew"), Timer("lapse")
+
+
+class Context:
+    """One node's common ground during a step. `out` is what the step asks for, in order."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.view = View(rules.node)
+        self.timers: Timers[Timer] = Timers()
+        self.now: Instant = 0
+        self.out: list[Effect] = []
+        self.alarms: dict[tuple[str, str], str] = {}
+
+    def alarm(self, kind: str, subject: str, detail: str) -> None:
+        """Raise an alarm, unless it is raised already."""
+        if (kind, subject) not in self.alarms:
+            self.alarms[kind, subject] = detail
+            self.out.append(Alarm(kind, subject, detail, raised=True))
+
+    def calm(self, kind: str, subject: str) -> None:
+        """What the alarm was about is over, if it was raised."""
+        detail = self.alarms.pop((kind, subject), None)
+        if detail is not None:
+            self.out.append(Alarm(kind, subject, detail, raised=False))

@@ -1,0 +1,66 @@
+"""Whether a node may own a group, as far as its own interfaces go, and how it then stands among the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+
+from haagent.core.model import GroupRules, InterfaceChanged, RouterRules
+from haagent.core.records import Standing
+
+Interfaces = Mapping[str, InterfaceChanged]
+
+
+def source(router: RouterRules, interfaces: Interfaces) -> bytes | None:
+    """The packed source address of the router's adverts: configured, else its interface's primary one."""
+    if router.source is not None:
+        return router.source
+    interface = interfaces.get(router.interface)
+    if interface is None:
+        return None
+    return interface.v4 if router.family == 4 else interface.v6
+
+
+def used(group: GroupRules) -> frozenset[str]:
+    """The interfaces that the group needs: its routers', and those of their addresses."""
+    routers = {router.interface for router in group.routers}
+    return frozenset(routers | {address.interface for router in group.routers for address in router.addresses})
+
+
+def faults(group: GroupRules, interfaces: Interfaces) -> tuple[str, ...]:
+    """Why this node must not own the group, by name; empty when it may."""
+    found = [_interface_fault(name, interfaces) for name in sorted(used(group))]
+    found += [_source_fault(router, interfaces) for router in group.routers]
+    return tuple(dict.fromkeys(fault for fault in found if fault))
+
+
+def _interface_fault(name: str, interfaces: Interfaces) -> str:
+    interface = interfaces.get(name)
+    if interface is None:
+        return f"interface {name} not seen yet"
+    return "" if interface.up else f"interface {name} is down or absent"
+
+
+def _source_fault(router: RouterRules, interfaces: Interfaces) -> str:
+    interface = interfaces.get(router.interface)
+    if interface is None or not interface.up or source(router, interfaces) is not None:
+        return ""
+    kind = "IPv4" if router.family == 4 else "link-local IPv6"
+    return f"interface {router.interface} has no {kind} address"
+
+
+def standing(group: GroupRules, interfaces: Interfaces, unfit: bool) -> Standing:
+    """The group's effective priority is its weakest router's; the first router's source breaks ties."""
+    address = source(group.routers[0], interfaces) or b""
+    return Standing(0 if unfit else min(router.priority for router in group.routers), address)
+
+
+def sources(groups: Iterable[GroupRules], interfaces: Interfaces) -> tuple[bytes, ...]:
+    """All sources of this node's adverts, by which the other members know it."""
+    found = {source(router, interfaces) for group in groups for router in group.routers}
+    return tuple(sorted(address for address in found if address is not None))
+
+
+def text(address: bytes) -> str:
+    """A packed address as people write it."""
+    return str(ip_address(address)) if len(address) in (4, 16) else address.hex()

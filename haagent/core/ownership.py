@@ -1,0 +1,333 @@
+"""Who owns a group, seen from one node: follow, claim, own, leave.
+
+Level-triggered: `decide` looks at what is known now (the node's lease, its view of etcd, the group's faults) and says
+what the group becomes and what is to be done. It is called whenever any of these changed; answers are seen first by the
+view, and only end the waiting here.
+
+A record is ours to act on only if it names this incarnation and was written within the running lease's chain
+(`claims.is_ours`): then no claim of another node can have been done since (docs/SAFETY.md). A claim's answer, a watch
+event and a handover's record are all judged by that one rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from haagent.core import claims
+from haagent.core.claims import Situation
+from haagent.core.lease import Held
+from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, VirtualAddress
+from haagent.core.records import OwnerRecord
+from haagent.core.units import MS, NEVER, Duration, Instant
+
+RETRY: Duration = 100 * MS
+"""Between attempts at what failed: a removal that the kernel refused, a write without an answer."""
+KERNEL_PATIENCE: Duration = 2_000 * MS
+"""A kernel operation that says nothing for that long is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Not the owner. May claim at `claim_at`, not before `not_before`; wishes to take over at `preempt_at`."""
+
+    serial: int
+    not_before: Instant = 0
+    claim_at: Instant = NEVER
+    preempt_at: Instant = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Claiming:
+    """A claim is under way."""
+
+    serial: int
+    ask: Ask
+    record: OwnerRecord
+    give_up_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Owning:
+    """The owner, by `epoch`. `ready` once the kernel confirmed the addresses."""
+
+    serial: int
+    epoch: int
+    ready: bool
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Giving up: first the kernel must confirm that nothing answers any more (`removed`), only then the record changes.
+
+    `release`: the record is owed a release, or with `to` a handover to that node, even if we could claim again.
+    """
+
+    serial: int
+    epoch: int
+    why: str
+    retry_at: Instant
+    to: str | None = None
+    release: bool = False
+    removed: bool = False
+    ask: Ask | None = None
+    record: OwnerRecord | None = None
+
+
+GroupState = Following | Claiming | Owning | Leaving
+
+
+Decision = tuple[GroupState, tuple[Effect, ...]]
+
+
+def start(group: GroupRules, now: Instant) -> Decision:
+    """A node begins by making sure that nothing answers: a dead incarnation may have left its addresses."""
+    state = Leaving(serial=1, epoch=0, why="start", retry_at=now + KERNEL_PATIENCE)
+    return state, (RemoveAddresses(group.name, 1),)
+
+
+def due(state: GroupState) -> Instant:
+    """When the group wants to decide again although nothing happened."""
+    match state:
+        case Following():
+            return min(state.claim_at, state.preempt_at)
+        case Claiming():
+            return state.give_up_at
+        case Owning():
+            return NEVER
+        case Leaving():
+            return state.retry_at
+
+
+def decide(state: GroupState, at: Situation) -> Decision:
+    """What becomes of the group, and what is to be done."""
+    match state:
+        case Following():
+            return _follow(state, at)
+        case Claiming():
+            return _await_claim(state, at)
+        case Owning():
+            return _own(state, at)
+        case Leaving():
+            return _leave(state, at)
+
+
+# --- following and claiming
+
+
+def _follow(state: Following, at: Situation) -> Decision:
+    group = at.group.name
+    if claims.is_ours(at.view, at.rules, at.lease, group):
+        return _begin_to_own(state.serial, at)
+    if at.faults and claims.named(at.view, at.rules, group):
+        return leave(state.serial, claims.epoch(at), at, "; ".join(at.faults))  # never in name only
+    if at.faults or not isinstance(at.lease, Held):
+        return Following(state.serial, state.not_before), ()
+    claim_at = _claim_at(state, at)
+    if at.now >= claim_at:
+        return _claim(state, at, at.lease)
+    return _maybe_preempt(replace(state, claim_at=claim_at), at)
+
+
+def _claim_at(state: Following, at: Situation) -> Instant:
+    base = at.view.claimable_at(at.group.name, at.rules)
+    if base > at.now:
+        return max(base, state.not_before)
+    rank = at.view.rank(at.group.name, at.rules, at.standing, at.now)
+    return max(base + rank * at.rules.stagger, state.not_before)
+
+
+def _claim(state: Following, at: Situation, lease: Held) -> Decision:
+    serial = state.serial + 1
+    ask = Ask(Asking.CLAIM, at.group.name, serial)
+    commit, record = claims.claim(at, lease, ask)
+    return Claiming(serial, ask, record, give_up_at=at.now + at.rules.ttl), (commit,)
+
+
+def _await_claim(state: Claiming, at: Situation) -> Decision:
+    if claims.is_ours(at.view, at.rules, at.lease, at.group.name):
+        return _begin_to_own(state.serial, at)
+    if at.now >= state.give_up_at or not isinstance(at.lease, Held):
+        return _follow(Following(state.serial, not_before=at.now), at)
+    return state, ()
+
+
+def answered(state: GroupState, ask: Ask, done: bool, at: Situation) -> Decision:
+    """An answer to this group's question arrived, and what it shows is in the view. Late ones change nothing here."""
+    match state:
+        case Claiming() if state.ask == ask:
+            wait = 0 if done else at.rules.stagger
+            return decide(Following(state.serial, not_before=at.now + wait), at)
+        case Leaving() if state.ask == ask:
+            return decide(replace(state, ask=None, record=None, retry_at=at.now if done else at.now + RETRY // 10), at)
+        case _:
+            return decide(state, at)
+
+
+def unanswered(state: GroupState, ask: Ask, at: Situation) -> Decision:
+    """A question has no answer: done or not, the stream will tell. Try again a little later."""
+    match state:
+        case Claiming() if state.ask == ask:
+            return decide(Following(state.serial, not_before=at.now + RETRY), at)
+        case Leaving() if state.ask == ask:
+            return replace(state, ask=None, record=None, retry_at=at.now + RETRY), ()
+        case _:
+            return state, ()
+
+
+# --- preemption: a wish, granted by the owner
+
+
+def _maybe_preempt(state: Following, at: Situation) -> Decision:
+    """Ask the owner to hand over, once its priority has been lower than ours for `preempt_delay`."""
+    if not _outranks_owner(at):
+        return replace(state, preempt_at=NEVER), ()
+    if state.preempt_at == NEVER:
+        state = replace(state, preempt_at=at.now + at.group.preempt_delay)
+    if at.now < state.preempt_at:
+        return state, ()
+    serial = state.serial + 1
+    again = at.now + max(at.group.preempt_delay, 4 * at.rules.ttl)
+    ask = Ask(Asking.INTENT, at.group.name, serial)
+    return replace(state, serial=serial, preempt_at=again), (claims.wish(at, ask, "preempt"),)
+
+
+def _outranks_owner(at: Situation) -> bool:
+    record = at.view.record(at.group.name)
+    if not at.group.preempt or record is None or record.clean or record.node == at.rules.node:
+        return False
+    owner = at.view.members.get(record.node)
+    standing = owner.standings.get(at.group.name) if owner is not None else None
+    return standing is not None and at.standing.priority > standing.priority
+
+
+def _wanted_target(at: Situation, epoch: int) -> str | None:
+    """The node that an intent for this epoch names, if it may own and its lease runs."""
+    intent = at.view.intents.get(at.group.name)
+    if intent is None or intent.from_epoch != epoch or intent.to == at.rules.node:
+        return None
+    return intent.to if claims.able(at, intent.to) is not None else None
+
+
+# --- owning
+
+
+def _begin_to_own(serial: int, at: Situation) -> Decision:
+    assert isinstance(at.lease, Held)
+    serial += 1
+    state = Owning(serial, claims.epoch(at), ready=False, since=at.now)
+    if at.faults:
+        return leave(serial, state.epoch, at, "; ".join(at.faults))
+    return state, (InstallAddresses(at.group.name, serial, group_addresses(at.group), at.lease.held_until),)
+
+
+def group_addresses(group: GroupRules) -> tuple[VirtualAddress, ...]:
+    """All addresses that the group's owner holds."""
+    return tuple(address for router in group.routers for address in router.addresses)
+
+
+def _own(state: Owning, at: Situation) -> Decision:
+    group = at.group.name
+    if not claims.is_ours(at.view, at.rules, at.lease, group):
+        why = "the lease lapsed" if not isinstance(at.lease, Held) else _loss(at)
+        return leave(state.serial, state.epoch, at, why)
+    if at.faults:
+        return leave(state.serial, state.epoch, at, "; ".join(at.faults))
+    target = _wanted_target(at, state.epoch)
+    if target is not None:
+        by = at.view.intents[group].by
+        return leave(state.serial, state.epoch, at, f"handover to {target} ({by})", to=target)
+    return state, ()
+
+
+def _loss(at: Situation) -> str:
+    record = at.view.record(at.group.name)
+    if record is None:
+        return "the ownership record is gone or unreadable"
+    return f"the record names {record.node}" if record.node != at.rules.node else "the record is older than the lease"
+
+
+def installed(state: GroupState, serial: int, at: Situation) -> Decision:
+    """The kernel has the addresses."""
+    if isinstance(state, Owning) and state.serial == serial:
+        state = replace(state, ready=True)
+    return decide(state, at)
+
+
+def refresh(state: GroupState, at: Situation) -> Decision:
+    """The group's rules changed: an owner makes the kernel follow, without letting go."""
+    after, effects = decide(state, at)
+    if isinstance(state, Owning) and isinstance(after, Owning) and isinstance(at.lease, Held):
+        after = replace(after, serial=after.serial + 1)
+        install = InstallAddresses(at.group.name, after.serial, group_addresses(at.group), at.lease.held_until)
+        return after, (*effects, install)
+    return after, effects
+
+
+# --- leaving
+
+
+def leave(serial: int, epoch: int, at: Situation, why: str, to: str | None = None, release: bool = False) -> Decision:
+    """Close the kernel first; what comes after waits for its confirmation."""
+    serial += 1
+    state = Leaving(serial, epoch, why, at.now + KERNEL_PATIENCE, to, release or to is not None)
+    return state, (RemoveAddresses(at.group.name, serial),)
+
+
+def removed(state: GroupState, serial: int, at: Situation) -> Decision:
+    """The kernel confirmed that nothing answers any more."""
+    if isinstance(state, Leaving) and state.serial == serial:
+        state = replace(state, removed=True, retry_at=at.now)
+    return decide(state, at)
+
+
+def kernel_failed(state: GroupState, serial: int, why: str, at: Situation) -> Decision:
+    """An installation that failed means giving up; a removal that failed is tried until it succeeds."""
+    match state:
+        case Owning() if state.serial == serial:
+            return leave(state.serial, state.epoch, at, f"kernel: {why}", release=True)
+        case Leaving() if state.serial == serial and not state.removed:
+            return replace(state, retry_at=at.now + RETRY), ()
+        case _:
+            return decide(state, at)
+
+
+def _leave(state: Leaving, at: Situation) -> Decision:
+    if not state.removed:
+        if at.now < state.retry_at:
+            return state, ()
+        serial = state.serial + 1
+        return replace(state, serial=serial, retry_at=at.now + KERNEL_PATIENCE), (
+            RemoveAddresses(at.group.name, serial),
+        )
+    if state.ask is not None and at.now < state.retry_at:
+        return state, ()
+    if not _owes_a_record(state, at):
+        # A kernel that just refused the addresses is given a moment, and others their chance.
+        pause = 10 * RETRY if state.release and state.to is None else 0
+        return _follow(Following(state.serial, not_before=at.now + pause), at)
+    if at.now < state.retry_at:
+        return state, ()
+    return _give_up(state, at)
+
+
+def _owes_a_record(state: Leaving, at: Situation) -> bool:
+    """Whether the record still names us and should not: we can not, or will not, claim it again."""
+    return claims.named(at.view, at.rules, at.group.name) and (state.release or bool(at.faults))
+
+
+def _give_up(state: Leaving, at: Situation) -> Decision:
+    """Write the clean release, or the target's name; the target acts on it when its watch shows it."""
+    serial = state.serial + 1
+    ask = Ask(Asking.RELEASE, at.group.name, serial)
+    written = claims.handover(at, ask, state.to) if state.to is not None else None
+    written = written or claims.release(at, ask, state.why)
+    if written is None:
+        return Following(serial), ()
+    commit, record = written
+    return replace(state, serial=serial, ask=ask, record=record, retry_at=at.now + 2 * at.rules.ttl), (commit,)
+
+
+def written(state: GroupState, ask: Ask) -> OwnerRecord | None:
+    """What the transaction that `ask` named wrote, if the group still waits for its answer."""
+    return state.record if isinstance(state, Claiming | Leaving) and state.ask == ask else None

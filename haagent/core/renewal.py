@@ -1,0 +1,149 @@
+"""The node's renewals: when to ask, guarded by what, and what the stream says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from haagent.core import lease
+from haagent.core.context import LAPSE, RENEW, Context
+from haagent.core.lease import Held, Lease
+from haagent.core.model import Ask, Asking, Commit, ExtendAddresses, LeaseChanged, Resync
+from haagent.core.records import Guard, Key, Kind, LeaseValue, Put, Revision, Seen
+from haagent.core.units import NEVER, Instant
+
+GUARDS_AT_MOST = 100
+"""Ownership records that a vanished lease key can be guarded by: etcd takes 128 operations a transaction."""
+SILENT_AFTER = 2
+"""Renewals in a row without an answer that make an alarm."""
+
+
+class Renewals:
+    """Keeps `lease`, the node's lease. `owned` names the groups that the node owns now."""
+
+    def __init__(self, context: Context) -> None:
+        self.lease: Lease = lease.start(0)
+        self._context = context
+        self._unseen: tuple[Revision, Instant] | None = None
+        self._unanswered = 0
+
+    def now(self) -> None:
+        """Ask for a renewal at once: something about the lease key, or the ttl, has changed."""
+        self.lease = lease.delay(self.lease, self._context.now)
+        self._context.timers.set(RENEW, self._context.now)
+
+    def lapse_if_over(self) -> bool:
+        """The first check of every event: True when the lease ran and is over."""
+        if not lease.lapsed(self.lease, self._context.now):
+            return False
+        self.give_up("it ran out")
+        return True
+
+    def give_up(self, why: str) -> None:
+        """Hold nothing from now on."""
+        if isinstance(self.lease, Held):
+            self.lease = lease.lapse(self.lease)
+            self._context.out.append(LeaseChanged(False, why))
+
+    def own_key(self, seen: Seen, streamed: bool) -> bool:
+        """News of the node's own lease key; True when the lease runs and did not before.
+
+        Only the stream makes a renewal count: it has shown everything about our ownership that came before.
+        """
+        value, context = seen.value, self._context
+        if not isinstance(value, LeaseValue) or value.incarnation != context.rules.incarnation:
+            self.now()  # it must be written anew
+            return False
+        if not streamed:
+            return False
+        before = self.lease
+        self.lease = lease.shown(before, value, seen.created, seen.revision, context.rules.margin, context.now)
+        if not isinstance(self.lease, Held):
+            return False
+        context.timers.set(LAPSE, self.lease.held_until)
+        self._unanswered = 0
+        context.calm("etcd-silent", "etcd")
+        if isinstance(before, Held):
+            if self.lease.held_until > before.held_until:
+                context.out.append(ExtendAddresses(self.lease.held_until))
+            return False
+        context.out.append(LeaseChanged(True, "renewals are seen"))
+        context.calm("etcd-rewound", "etcd")
+        return True
+
+    def committed(self, revision: Revision) -> None:
+        """A renewal is done at `revision`, which the stream should show soon."""
+        if self._unseen is None and revision > self._context.view.revision:
+            self._unseen = (revision, self._context.now)
+
+    def unanswered(self, why: str) -> None:
+        """A renewal has no answer. The next one is on its way anyway."""
+        self._unanswered += 1
+        if self._unanswered >= SILENT_AFTER:
+            self._context.alarm("etcd-silent", "etcd", why)
+
+    def ask(self, owned: Iterable[str]) -> None:
+        """Ask for the next renewal, guarded by the lease key as it was last seen."""
+        context = self._context
+        rules, view = context.rules, context.view
+        if view.observed_since == NEVER:
+            return
+        self._watch_the_watch()
+        if self._name_in_use():
+            return
+        guards = (
+            Guard(Key(Kind.LEASES, rules.node), view.lease_revision(rules.node)),
+            *self._unchanged(owned),
+        )
+        if len(guards) > GUARDS_AT_MOST:
+            self.give_up("the lease key vanished, and guards too many groups to be written anew")
+            guards = guards[:1]
+        self.lease = lease.ask(self.lease, rules.ttl, rules.margin, context.now)
+        questions = self.lease.questions
+        value = LeaseValue(rules.incarnation, rules.host, rules.ttl, questions.round)
+        put = Put(Key(Kind.LEASES, rules.node), value, session=True)
+        ask = Ask(Asking.RENEW, rules.node, questions.round)
+        context.out.append(Commit(ask, guards, (put,), (), patience=rules.ttl))
+        context.timers.set(RENEW, questions.next_at)
+        if isinstance(self.lease, Held):
+            context.timers.set(LAPSE, self.lease.held_until)
+
+    def _unchanged(self, owned: Iterable[str]) -> tuple[Guard, ...]:
+        """A lease key that is gone may only be written anew while the records of what we own are as we know them."""
+        view, rules = self._context.view, self._context.rules
+        seen = view.leases.get(rules.node)
+        value = seen.value if seen is not None else None
+        if isinstance(value, LeaseValue) and value.incarnation == rules.incarnation:
+            return ()
+        return tuple(Guard(Key(Kind.OWNERS, name), view.record_revision(name)) for name in owned)
+
+    def _name_in_use(self) -> bool:
+        """Another living host goes by our name: it was first, so we wait."""
+        context = self._context
+        rules = context.rules
+        seen = context.view.leases.get(rules.node)
+        value = seen.value if seen is not None else None
+        if (
+            isinstance(value, LeaseValue)
+            and value.host != rules.host
+            and value.incarnation != rules.incarnation
+            and context.view.alive(value.incarnation, context.now)
+        ):
+            until = context.view.evidence[value.incarnation].expires_at
+            self.lease = lease.delay(self.lease, until)
+            context.timers.set(RENEW, until)
+            context.alarm("name-in-use", rules.node, f"by incarnation {value.incarnation} on host {value.host}")
+            return True
+        context.calm("name-in-use", rules.node)
+        return False
+
+    def _watch_the_watch(self) -> None:
+        """Renewals that are done but not shown: the watch hangs, and without it the lease can not be extended."""
+        if self._unseen is None:
+            return
+        context = self._context
+        revision, since = self._unseen
+        if context.view.revision >= revision:
+            self._unseen = None
+        elif context.now - since >= context.rules.ttl // 4:
+            self._unseen = (revision, context.now)
+            context.out.append(Resync())

@@ -1,0 +1,31 @@
+"""A group's state in the word that VRRP's users know, and why it is so."""
+
+from __future__ import annotations
+
+from haagent.core.model import Role
+from haagent.core.ownership import Claiming, Following, GroupState, Leaving, Owning
+from haagent.core.records import OwnerRecord
+
+
+def role(state: GroupState, faults: tuple[str, ...], before: Role) -> Role:
+    """MASTER only once the kernel has the addresses; INIT until what was found at start is swept away."""
+    match state:
+        case Owning(ready=ready):
+            return Role.MASTER if ready else before
+        case Leaving(epoch=0):
+            return Role.INIT
+        case Following() | Claiming() | Leaving():
+            return Role.FAULT if faults else Role.BACKUP
+
+
+def why(state: GroupState, faults: tuple[str, ...], before: Role, after: Role, record: OwnerRecord | None) -> str:
+    """What the log says beside a change of role."""
+    match after:
+        case Role.MASTER:
+            return record.reason if record is not None else ""
+        case Role.FAULT:
+            return "; ".join(faults)
+        case Role.BACKUP | Role.INIT:
+            if isinstance(state, Leaving):
+                return state.why
+            return "started" if before is Role.INIT else "fit again"

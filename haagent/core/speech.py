@@ -1,0 +1,148 @@
+"""All virtual routers of a node: their VRRP machines, their timers, and what adverts tell the groups."""
+
+from __future__ import annotations
+
+from haagent.core import fitness, vrrp
+from haagent.core.context import Context, Timer
+from haagent.core.fitness import Interfaces
+from haagent.core.model import AdvertReceived, Ask, Asking, GroupRules, Look, RouterRules
+from haagent.core.records import Key, Kind
+from haagent.core.units import MS, Instant
+from haagent.core.vrrp import By, Router, Signal
+
+LOOK_PAUSE = 100 * MS
+"""Adverts are hints: however many arrive, a group's record is looked up ten times a second at the most."""
+
+
+class Speech:
+    """Keeps `routers`, the state of each virtual router by name."""
+
+    def __init__(self, context: Context) -> None:
+        self.routers: dict[str, Router] = {}
+        self.group_of: dict[str, str] = {}
+        self._rules: dict[str, RouterRules] = {}
+        self._strangers: dict[str, set[str]] = {}
+        self._looked_at: dict[str, Instant] = {}
+        self._looks = 0
+        self._context = context
+
+    def configure(self, groups: dict[str, GroupRules]) -> None:
+        """Speak for these groups' routers; one that stays the same router keeps its state."""
+        kept, rules = self.routers, self._rules
+        self._rules = {router.name: router for group in groups.values() for router in group.routers}
+        self.group_of = {router.name: group.name for group in groups.values() for router in group.routers}
+        self.routers = {}
+        for name, router in self._rules.items():
+            same = name in rules and _identity(rules[name]) == _identity(router)
+            self._set(name, kept[name] if same else Router())
+        for name in kept.keys() - self.routers.keys():
+            self._context.timers.set(Timer("router", name), vrrp.NEVER)
+
+    def fit(self, group: GroupRules, fit: bool) -> None:
+        """The group's faults came or went."""
+        for rules in group.routers:
+            router = self.routers[rules.name]
+            self._set(rules.name, vrrp.fit(router) if fit else Router())
+
+    def promote(self, group: GroupRules) -> None:
+        """The kernel has the group's addresses: advertise and announce."""
+        for rules in group.routers:
+            self._step(rules.name, vrrp.promoted(rules, self.routers[rules.name], self._context.now))
+
+    def demote(self, group: GroupRules) -> None:
+        """The node owns the group no longer: not another word."""
+        for rules in group.routers:
+            self._set(rules.name, vrrp.demoted(self.routers[rules.name]))
+
+    def tick(self, name: str) -> bool:
+        """A router's timer is due. True when its group should decide anew: a stranger came or went."""
+        return self._step(name, vrrp.tick(self._rules[name], self.routers[name], self._context.now))
+
+    def heard(self, advert: AdvertReceived, interfaces: Interfaces) -> bool:
+        """A valid advert of somebody else arrived for one of our routers. True as for `tick`."""
+        rules = self._rules.get(advert.router)
+        if rules is None:
+            return False
+        own = fitness.source(rules, interfaces) or b""
+        by = self._who(advert)
+        if by is not By.STRANGER:
+            self._compare(rules, advert)
+        router = self.routers[advert.router]
+        return self._step(advert.router, vrrp.heard(rules, router, advert, by, own, self._context.now))
+
+    def held_off(self, group: GroupRules, owning: bool, interfaces: Interfaces) -> tuple[str, ...]:
+        """Why strangers keep this node from owning the group, where they may; empty when they do not."""
+        for name in self._strangers.get(group.name, ()):
+            rules = self._rules[name]
+            own = fitness.source(rules, interfaces) or b""
+            if vrrp.held_off(rules, self.routers[name], own, group.preempt, owning):
+                return (f"a stranger is master of {name}",)
+        return ()
+
+    def _who(self, advert: AdvertReceived) -> By:
+        view = self._context.view
+        node = view.by_source.get(advert.source)
+        if node is None or node == self._context.rules.node:
+            return By.STRANGER
+        record = view.record(self.group_of[advert.router])
+        return By.OWNER if record is not None and record.node == node else By.MEMBER
+
+    def _compare(self, rules: RouterRules, advert: AdvertReceived) -> None:
+        """Members whose configurations differ: an alarm, never a second master."""
+        if frozenset(advert.addresses) == frozenset(address.address for address in rules.addresses):
+            self._context.calm("addresses-differ", rules.name)
+        else:
+            node = self._context.view.by_source[advert.source]
+            self._context.alarm("addresses-differ", rules.name, f"{node} advertises other addresses than ours")
+
+    def _step(self, name: str, step: vrrp.Step) -> bool:
+        router, said, signals = step
+        self._set(name, router)
+        self._context.out.extend(said)
+        for signal in signals:
+            self._note(name, signal)
+        return Signal.STRANGER_HEARD in signals or Signal.STRANGER_GONE in signals
+
+    def _note(self, name: str, signal: Signal) -> None:
+        """What a router noticed: hints and alarms. None of it makes a MASTER."""
+        context, router, group = self._context, self.routers[name], self.group_of[name]
+        match signal:
+            case Signal.OWNER_STOPPED | Signal.RIVAL:
+                self._look(group)
+            case Signal.OWNER_SILENT:
+                record = context.view.record(group)
+                if record is not None and not record.clean and context.view.alive(record.incarnation, context.now):
+                    context.alarm("adverts-lost", name, f"adverts lost, owner {record.node} alive")
+                self._look(group)
+            case Signal.OWNER_HEARD:
+                context.calm("adverts-lost", name)
+            case Signal.STRANGER_HEARD:
+                if router.stranger is not None:
+                    source, priority = fitness.text(router.stranger.source), router.stranger.priority
+                    context.alarm("stranger", name, f"{source} advertises priority {priority}")
+            case Signal.STRANGER_GONE:
+                context.calm("stranger", name)
+
+    def _look(self, group: str) -> None:
+        """A hint says that the watch may be behind: look at the record now, but not at every hint."""
+        context = self._context
+        if context.now < self._looked_at.get(group, 0):
+            return
+        self._looked_at[group] = context.now + LOOK_PAUSE
+        self._looks += 1
+        record = context.view.record(group)
+        keys = (Key(Kind.OWNERS, group),) + ((Key(Kind.LEASES, record.node),) if record is not None else ())
+        context.out.append(Look(Ask(Asking.LOOK, group, self._looks), keys, patience=context.rules.ttl))
+
+    def _set(self, name: str, router: Router) -> None:
+        self.routers[name] = router
+        self._context.timers.set(Timer("router", name), vrrp.due(router))
+        strangers = self._strangers.setdefault(self.group_of[name], set())
+        if router.stranger is None:
+            strangers.discard(name)
+        else:
+            strangers.add(name)
+
+
+def _identity(rules: RouterRules) -> tuple[int, int, int, str]:
+    return rules.vrid, rules.version, rules.family, rules.interface

@@ -1,0 +1,242 @@
+"""What a node has learned of etcd, and when: the evidence on which a challenger waits.
+
+Two sources. The *stream* (a list, then a watch without gaps) is complete up to `revision`. *Answers* (a refused
+transaction shows the keys it was guarded by) may run ahead of the stream, or come late. Everything about a key is
+ordered by the key's own `mod_revision`; an unchanged revision keeps the time at which it was first seen.
+
+Evidence is about incarnations, not nodes: a lease key rewritten by a restarted agent says nothing of its
+predecessor, whose ownership records lapse as if it had fallen silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from haagent.core.model import Listed, Rules, Watched
+from haagent.core.records import (
+    Intent,
+    Key,
+    Kind,
+    LeaseValue,
+    MemberValue,
+    OwnerRecord,
+    Revision,
+    Seen,
+    Standing,
+)
+from haagent.core.units import NEVER, Duration, Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Until when an incarnation may still hold: by its newest lease renewal seen, and by records that name it."""
+
+    node: str
+    by_lease: Instant
+    by_record: Instant
+    ttl: Duration
+
+    @property
+    def expires_at(self) -> Instant:
+        return self.by_lease if self.by_lease > self.by_record else self.by_record
+
+
+def patience(ttl: Duration, guard: Duration) -> Duration:
+    """How long a challenger waits after the newest evidence of a holder with this ttl.
+
+    The two clocks' rates differ by less than 1 %, so the holder's ttl has run out on any clock; `guard` covers what
+    the kernel takes to stop answering. `held_until` lies a `margin` before that (docs/SAFETY.md has the arithmetic).
+    """
+    return ttl + ttl // 100 + guard
+
+
+class View:
+    """The newest news by key, and the evidence drawn from it. Only `haagent.core.node` changes it."""
+
+    def __init__(self, node: str) -> None:
+        self._own = Key(Kind.LEASES, node)
+        self.cluster: str | None = None
+        self.revision: Revision = 0
+        self.observed_since: Instant = NEVER
+        self.evidence: dict[str, Evidence] = {}
+        self.records: dict[str, Seen] = {}
+        self.record_seen_at: dict[str, Instant] = {}
+        self.epochs: dict[str, int] = {}
+        self.leases: dict[str, Seen] = {}
+        self.members: dict[str, MemberValue] = {}
+        self.intents: dict[str, Intent] = {}
+        self.by_source: dict[bytes, str] = {}
+        self._sightings: dict[Key, Revision] = {}
+
+    # --- learning
+
+    def rewound(self, listed: Listed) -> bool:
+        """Whether this list is of another history than the one observed so far: etcd was wiped or restored."""
+        return self.cluster is not None and (listed.cluster != self.cluster or listed.revision < self.revision)
+
+    def forget(self) -> None:
+        """Begin to observe anew. Evidence stays: who held may still hold."""
+        self.cluster, self.revision, self.observed_since = None, 0, NEVER
+        self.records.clear()
+        self.record_seen_at.clear()
+        self.leases.clear()
+        self.members.clear()
+        self.intents.clear()
+        self.by_source.clear()
+        self._sightings.clear()
+
+    def list(self, listed: Listed, rules: Rules, now: Instant) -> Iterator[Seen]:
+        """Take in a list; yields what is news, removals included, and always the node's own lease key."""
+        if self.observed_since == NEVER:
+            self.observed_since = now
+        self.cluster = listed.cluster
+        self.revision = listed.revision
+        shown = {seen.key for seen in listed.seen}
+        gone = [key for key, known in self._sightings.items() if key not in shown and known <= listed.revision]
+        for key in gone:
+            yield self._take(Seen(key, 0, listed.revision, None), rules, now)
+            del self._sightings[key]
+        for seen in listed.seen:
+            if self._sightings.get(seen.key, 0) < seen.revision:
+                yield self._take(seen, rules, now)
+            elif seen.key == self._own:
+                yield seen  # an answer showed it before, but only the stream makes it count
+
+    def watch(self, watched: Watched, rules: Rules, now: Instant) -> Iterator[Seen]:
+        """Take in what the watch shows next; yields what is news, and always the node's own lease key."""
+        self.revision = max(self.revision, watched.revision)
+        for seen in watched.seen:
+            if self._sightings.get(seen.key, 0) < seen.revision:
+                yield self._take(seen, rules, now)
+            elif seen.key == self._own:
+                yield seen
+            if seen.value is None and self._sightings.get(seen.key) == seen.revision:
+                del self._sightings[seen.key]  # the stream is past it: what is older is known to be
+
+    def answer(self, seen: Seen, rules: Rules, now: Instant) -> bool:
+        """Take in what an answer shows of a key; False when the view knows as much or more."""
+        known = self._sightings.get(seen.key, self.revision)
+        if seen.revision <= known:
+            return False
+        self._take(seen, rules, now)
+        return True
+
+    def _take(self, seen: Seen, rules: Rules, now: Instant) -> Seen:
+        """Newer news of one key. (Seen again after a list that did not show it: it is news as well.)"""
+        self._sightings[seen.key] = seen.revision
+        kind, name = seen.key
+        match kind:
+            case Kind.LEASES:
+                self.leases[name] = seen
+                if isinstance(seen.value, LeaseValue):
+                    self._note_lease(name, seen.value, rules, now)
+            case Kind.OWNERS:
+                self._note_owner(seen, rules, now)
+            case Kind.MEMBERS:
+                self._note_member(name, seen.value if isinstance(seen.value, MemberValue) else None)
+            case Kind.INTENTS:
+                if isinstance(seen.value, Intent):
+                    self.intents[name] = seen.value
+                else:
+                    self.intents.pop(name, None)
+            case Kind.HISTORY:
+                pass  # written for people, never read
+        return seen
+
+    def _note_owner(self, seen: Seen, rules: Rules, now: Instant) -> None:
+        group = seen.key.name
+        before = self.records.get(group)
+        self.records[group] = seen
+        if seen.value is None and (before is None or before.value is None):
+            return  # still absent: it is not vanishing again
+        self.record_seen_at[group] = now
+        if isinstance(seen.value, OwnerRecord):
+            self.epochs[group] = max(seen.value.epoch, self.epochs.get(group, 0))
+            if not seen.value.clean:
+                self._note_record(seen.value, rules, now)
+
+    def _note_lease(self, node: str, value: LeaseValue, rules: Rules, now: Instant) -> None:
+        before = self.evidence.get(value.incarnation)
+        until = now + patience(value.ttl, rules.guard)
+        self.evidence[value.incarnation] = Evidence(node, until, before.by_record if before else 0, value.ttl)
+
+    def _note_record(self, record: OwnerRecord, rules: Rules, now: Instant) -> None:
+        before = self.evidence.get(record.incarnation)
+        until = now + patience(record.ttl, rules.guard)
+        self.evidence[record.incarnation] = Evidence(
+            record.node, before.by_lease if before else 0, until, before.ttl if before else record.ttl
+        )
+
+    def _note_member(self, node: str, member: MemberValue | None) -> None:
+        before = self.members.pop(node, None)
+        for address in before.addresses if before else ():
+            if self.by_source.get(address) == node:
+                del self.by_source[address]
+        if member is not None:
+            self.members[node] = member
+            for address in member.addresses:
+                self.by_source[address] = node
+
+    def drop_expired(self, now: Instant) -> None:
+        """Forget incarnations whose evidence has expired: what is not known has expired as well."""
+        if len(self.evidence) > 2 * len(self.leases) + 8:
+            self.evidence = {name: one for name, one in self.evidence.items() if one.expires_at > now}
+
+    # --- what follows from it
+
+    def lease_revision(self, node: str) -> Revision:
+        """The `mod_revision` of the node's lease key; 0 when there is none."""
+        seen = self.leases.get(node)
+        return seen.revision if seen is not None and seen.value is not None else 0
+
+    def record(self, group: str) -> OwnerRecord | None:
+        """The group's ownership record, if there is one that can be read."""
+        seen = self.records.get(group)
+        return seen.value if seen is not None and isinstance(seen.value, OwnerRecord) else None
+
+    def record_revision(self, group: str) -> Revision:
+        """The `mod_revision` of the group's record; 0 when there is none."""
+        seen = self.records.get(group)
+        return seen.revision if seen is not None and seen.value is not None else 0
+
+    def alive(self, incarnation: str, now: Instant) -> bool:
+        """Whether an incarnation may still hold its lease, for all that we know."""
+        known = self.evidence.get(incarnation)
+        return known is not None and known.expires_at > now
+
+    def claimable_at(self, group: str, rules: Rules) -> Instant:
+        """From when on a claim of the group can not meet an owner that still answers. NEVER before the first list."""
+        if self.observed_since == NEVER:
+            return NEVER
+        record = self.record(group)
+        seen_at = self.record_seen_at.get(group, self.observed_since)
+        if record is None:
+            # Never there, vanished, or unreadable: whoever holds by it sees that within its own lease.
+            longest = max((known.ttl for known in self.evidence.values()), default=rules.ttl)
+            return seen_at + patience(max(longest, rules.ttl), rules.guard)
+        if record.clean or (record.node == rules.node and record.incarnation == rules.incarnation):
+            return seen_at
+        if record.node == rules.node and record.host == rules.host:
+            return seen_at  # our predecessor: we hold this host's lock, and swept what it left
+        known = self.evidence.get(record.incarnation)
+        return known.expires_at if known is not None else seen_at
+
+    def rank(self, group: str, rules: Rules, mine: Standing, now: Instant) -> int:
+        """How many live candidates go before us: higher priority, or the same and a higher address (RFC 9568 6.4.3)."""
+        record = self.record(group)
+        resigned = record.node if record is not None and record.clean else None
+        better = 0
+        for node, member in self.members.items():
+            if node in (rules.node, resigned):
+                continue
+            standing = member.standings.get(group)
+            if standing is None or standing.priority == 0 or not self.alive(member.incarnation, now):
+                continue
+            better += (standing.priority, standing.address) > (mine.priority, mine.address)
+        return better
+
+    def candidates(self, group: str, rules: Rules) -> tuple[str, ...]:
+        """The nodes that may own the group: those whose member key lists it, and ourselves."""
+        others = {node for node, member in self.members.items() if group in member.standings}
+        return tuple(sorted(others | {rules.node}))

@@ -1,0 +1,201 @@
+"""The VRRP machine of one virtual router: RFC 9568 6.4 (v3) and RFC 3768 6.4 (v2), without the right to elect.
+
+What the RFC's timers decide is decided by the lease: `promoted` and `demoted` are told, not inferred. What is left of
+the state machine is what it says (adverts, announcements) and what it notices: the owner's adverts stop (a hint, never
+a reason to become MASTER), a member or a stranger advertises. With `strangers: yield` a stranger is treated as the RFC
+says: it may depose, and it is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from haagent.core.model import AdvertReceived, Announce, RouterRules, SendAdvert, Strangers
+from haagent.core.units import NEVER, Duration, Instant, S
+
+ANNOUNCE_AGAIN: Duration = 5 * S
+"""keepalived's garp_master_delay: neighbours that missed the first announcements get a second chance."""
+PRIORITY_OWNER = 255
+PRIORITY_STOP = 0
+
+
+class By(Enum):
+    """Whose advert it is: the group's recorded owner, another member of the cluster, or nobody we know."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+    STRANGER = "stranger"
+
+
+class Signal(Enum):
+    """What the group should know."""
+
+    OWNER_STOPPED = "the owner said that it stops"
+    OWNER_SILENT = "the owner's adverts are lost"
+    OWNER_HEARD = "the owner's adverts are heard again"
+    RIVAL = "another member advertises"
+    STRANGER_HEARD = "a stranger advertises"
+    STRANGER_GONE = "the stranger fell silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Initialize:
+    """RFC 9568 6.4.1: not taking part, the interface is unfit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """RFC 9568 6.4.2. `down_at`: the Active_Down_Timer, armed only by the owner's adverts."""
+
+    down_at: Instant = NEVER
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """RFC 9568 6.4.3 (there called Active)."""
+
+    advertise_at: Instant
+    announce_at: Instant
+    advertised_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A speaker that is no member, and until when its last advert counts."""
+
+    source: bytes
+    priority: int
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A virtual router's state: its phase, and the stranger on its VRID, if one advertises."""
+
+    phase: Initialize | Backup | Master = Initialize()
+    stranger: Stranger | None = None
+
+
+Said = tuple[SendAdvert | Announce, ...]
+Step = tuple[Router, Said, tuple[Signal, ...]]
+
+
+def skew(priority: int, version: int, interval: Duration) -> Duration:
+    """Skew_Time: (256 - priority) / 256 of the master's interval (RFC 9568 6.1), of one second in v2 (RFC 3768 6.1)."""
+    return (256 - priority) * (S if version == 2 else interval) // 256
+
+
+def master_down_interval(priority: int, version: int, interval: Duration) -> Duration:
+    """Three intervals and the skew (RFC 9568 6.1: Active_Down_Interval; RFC 3768 6.1)."""
+    return 3 * interval + skew(priority, version, interval)
+
+
+def due(router: Router) -> Instant:
+    """When the machine wants `tick`."""
+    match router.phase:
+        case Initialize():
+            at = NEVER
+        case Backup(down_at=down_at, silent=silent):
+            at = NEVER if silent else down_at
+        case Master(advertise_at=advertise_at, announce_at=announce_at):
+            at = min(advertise_at, announce_at)
+    return at if router.stranger is None else min(at, router.stranger.until)
+
+
+def fit(router: Router) -> Router:
+    """The interface is fit: take part, as backup."""
+    return replace(router, phase=Backup()) if isinstance(router.phase, Initialize) else router
+
+
+def promoted(rules: RouterRules, router: Router, now: Instant) -> Step:
+    """The lease made this node the owner and the kernel has the addresses: RFC 9568 6.4.2 (155-180)."""
+    master = Master(advertise_at=now + rules.advert_interval, announce_at=now + ANNOUNCE_AGAIN, advertised_at=now)
+    said = (SendAdvert(rules.name, rules.priority), Announce(rules.name))
+    return replace(router, phase=master), said, ()
+
+
+def demoted(router: Router) -> Router:
+    """The node no longer owns. Whether a last advert with priority 0 may be sent is the lease's affair."""
+    return router if isinstance(router.phase, Initialize) else replace(router, phase=Backup())
+
+
+def tick(rules: RouterRules, router: Router, now: Instant) -> Step:
+    """`due` has come."""
+    signals: list[Signal] = []
+    if router.stranger is not None and now >= router.stranger.until:
+        router = replace(router, stranger=None)
+        signals.append(Signal.STRANGER_GONE)
+    match router.phase:
+        case Backup(down_at=down_at, silent=False) if now >= down_at:
+            signals.append(Signal.OWNER_SILENT)
+            return replace(router, phase=Backup(silent=True)), (), tuple(signals)
+        case Master() as master:
+            router, said = _speak(rules, router, master, now)
+            return router, said, tuple(signals)
+        case Initialize() | Backup():
+            return router, (), tuple(signals)
+
+
+def _speak(rules: RouterRules, router: Router, master: Master, now: Instant) -> tuple[Router, Said]:
+    said: list[SendAdvert | Announce] = []
+    if now >= master.advertise_at:
+        said.append(SendAdvert(rules.name, rules.priority))
+        master = replace(master, advertise_at=now + rules.advert_interval, advertised_at=now)
+    if now >= master.announce_at:
+        said.append(Announce(rules.name))
+        refresh = rules.announce_refresh
+        master = replace(master, announce_at=now + refresh if refresh else NEVER)
+    return replace(router, phase=master), tuple(said)
+
+
+def heard(rules: RouterRules, router: Router, advert: AdvertReceived, by: By, own: bytes, now: Instant) -> Step:
+    """A valid advert arrived; `own` is our source address, which breaks ties."""
+    match router.phase, by:
+        case Initialize(), _:
+            return router, (), ()
+        case Backup(silent=silent), By.OWNER:
+            return _heard_owner(rules, router, advert, silent, now)
+        case _, By.OWNER | By.MEMBER:
+            return router, (), (Signal.RIVAL,)
+        case _, By.STRANGER:
+            return _heard_stranger(rules, router, advert, own, now)
+
+
+def _heard_owner(rules: RouterRules, router: Router, advert: AdvertReceived, silent: bool, now: Instant) -> Step:
+    if advert.priority == PRIORITY_STOP:
+        # RFC 9568 6.4.2 (330): the timer is set to the skew. Ours is the claim, which the record decides.
+        down_at = now + skew(rules.priority, rules.version, advert.interval)
+        return replace(router, phase=Backup(down_at)), (), (Signal.OWNER_STOPPED,)
+    down_at = now + master_down_interval(rules.priority, rules.version, advert.interval)
+    return replace(router, phase=Backup(down_at)), (), (Signal.OWNER_HEARD,) if silent else ()
+
+
+def _heard_stranger(rules: RouterRules, router: Router, advert: AdvertReceived, own: bytes, now: Instant) -> Step:
+    stop = advert.priority == PRIORITY_STOP
+    lasts = (skew if stop else master_down_interval)(rules.priority, rules.version, advert.interval)
+    stranger = Stranger(advert.source, advert.priority, now + lasts)
+    match router.phase:
+        case Master() as master if rules.strangers is Strangers.YIELD and not outranks(stranger, rules, own):
+            # RFC 9568 6.4.3 (705, 735): assert ourselves, but never more than doubling our own rate.
+            if now - master.advertised_at < rules.advert_interval // 2:
+                return replace(router, stranger=stranger), (), (Signal.STRANGER_HEARD,)
+            master = replace(master, advertise_at=now + rules.advert_interval, advertised_at=now)
+            said = (SendAdvert(rules.name, rules.priority),)
+            return Router(master, stranger), said, (Signal.STRANGER_HEARD,)
+        case Initialize() | Backup() | Master():
+            return replace(router, stranger=stranger), (), (Signal.STRANGER_HEARD,)
+
+
+def outranks(stranger: Stranger, rules: RouterRules, own: bytes) -> bool:
+    """RFC 9568 6.4.3 (725): a higher priority, or the same and a higher primary address. Priority 0 is leaving."""
+    return (stranger.priority, stranger.source) > (rules.priority, own) and stranger.priority != PRIORITY_STOP
+
+
+def held_off(rules: RouterRules, router: Router, own: bytes, preempt: bool, owning: bool) -> bool:
+    """Whether `strangers: yield` keeps this node from owning: plain VRRP would have it be (or stay) BACKUP."""
+    stranger = router.stranger
+    if stranger is None or rules.strangers is not Strangers.YIELD:
+        return False
+    return outranks(stranger, rules, own) or not (preempt or owning)
