@@ -1,0 +1,17 @@
+"""The addresses of this host: the `Kernel` port by route netlink, and what the core must know of interfaces.
+
+`NetlinkKernel` is the event loop's side, a thread does the work (`worker`), by comparing what should be held with
+what is (`ledger`, `limiter`), in netlink messages (`rtnl`).
+
+Every address has a lifetime in the kernel that ends one to two seconds after the lease, and is renewed about
+once a second as the lease is extended: what nobody renews disappears. At the lease's end the thread takes the
+addresses away itself, should the core not have done so.
+
+An install that failed leaves the group wanted: what can be put is put, and tried again, until the core removes the
+group or the lease ends. `RemoveAddresses` deletes the group's addresses with whatever prefix they are
+configured, by whomever; those that another group wants too stay.
+"""
+
+from haagent.adapters.netlink.adapter import NetlinkKernel
+
+__all__ = ["NetlinkKernel"]
