@@ -61,19 +61,24 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
 
 
 def claim_guards(at: Situation, lease: Held) -> tuple[Guard, ...]:
-    """What must still be so when the claim is done: the record, the old holder's lease key, and our own lease key.
+    """What must still be so when the claim is done: the record, our own lease key, and the old holder's lease key.
 
-    Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`.
+    Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`. The holder's only while
+    it may still be renewed by the incarnation that the record names: not after a clean release, and not when another
+    incarnation has taken the key over, whose renewals would only get in the way.
     """
-    group, me = at.group.name, at.rules.node
-    guards = [
-        Guard(Key(Kind.OWNERS, group), at.view.record_revision(group)),
-        Guard(Key(Kind.LEASES, me), lease.created, created=True),
-    ]
-    record = at.view.record(group)
-    if record is not None and record.node != me:
-        guards.append(Guard(Key(Kind.LEASES, record.node), at.view.lease_revision(record.node)))
+    view, me = at.view, at.rules.node
+    guards = [_record_unchanged(at), Guard(Key(Kind.LEASES, me), lease.created, created=True)]
+    record = view.record(at.group.name)
+    if record is not None and record.node != me and not record.clean and not _taken_over(view, record):
+        guards.append(Guard(Key(Kind.LEASES, record.node), view.lease_revision(record.node)))
     return tuple(guards)
+
+
+def _taken_over(view: View, record: OwnerRecord) -> bool:
+    seen = view.leases.get(record.node)
+    value = seen.value if seen is not None else None
+    return isinstance(value, LeaseValue) and value.incarnation != record.incarnation
 
 
 def _claim_reason(before: OwnerRecord | None, rules: Rules) -> str:

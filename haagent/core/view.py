@@ -10,7 +10,6 @@ predecessor, whose ownership records lapse as if it had fallen silent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from haagent.core.model import Listed, Rules, Watched
@@ -86,51 +85,70 @@ class View:
         self.by_source.clear()
         self._sightings.clear()
 
-    def list(self, listed: Listed, rules: Rules, now: Instant) -> Iterator[Seen]:
-        """Take in a list; yields what is news, removals included, and always the node's own lease key."""
+    def list(self, listed: Listed, rules: Rules, now: Instant) -> list[Seen]:
+        """Take in a list, whole; returns what is news, removals included, and always the node's own lease key."""
         if self.observed_since == NEVER:
             self.observed_since = now
         self.cluster = listed.cluster
         self.revision = listed.revision
         shown = {seen.key for seen in listed.seen}
         gone = [key for key, known in self._sightings.items() if key not in shown and known <= listed.revision]
+        news = [Seen(key, 0, listed.revision, None) for key in gone]
+        news += [seen for seen in listed.seen if self._sightings.get(seen.key, 0) < seen.revision]
+        for seen in news:
+            self._doubt(seen, rules, now)
+            self._take(seen, rules, now)
         for key in gone:
-            yield self._take(Seen(key, 0, listed.revision, None), rules, now)
             del self._sightings[key]
-        for seen in listed.seen:
-            if self._sightings.get(seen.key, 0) < seen.revision:
-                yield self._take(seen, rules, now)
-            elif seen.key == self._own:
-                yield seen  # an answer showed it before, but only the stream makes it count
+        return news + [seen for seen in listed.seen if seen.key == self._own and seen not in news]
 
-    def watch(self, watched: Watched, rules: Rules, now: Instant) -> Iterator[Seen]:
-        """Take in what the watch shows next; yields what is news, and always the node's own lease key."""
+    def watch(self, watched: Watched, rules: Rules, now: Instant) -> list[Seen]:
+        """Take in what the watch shows next; returns what is news, and always the node's own lease key.
+
+        An answer may have shown the own lease key before, but only the stream makes a renewal count.
+        """
         self.revision = max(self.revision, watched.revision)
+        news: list[Seen] = []
         for seen in watched.seen:
             if self._sightings.get(seen.key, 0) < seen.revision:
-                yield self._take(seen, rules, now)
+                self._take(seen, rules, now)
+                news.append(seen)
             elif seen.key == self._own:
-                yield seen
+                news.append(seen)
             if seen.value is None and self._sightings.get(seen.key) == seen.revision:
                 del self._sightings[seen.key]  # the stream is past it: what is older is known to be
+        return news
 
     def answer(self, seen: Seen, rules: Rules, now: Instant) -> bool:
         """Take in what an answer shows of a key; False when the view knows as much or more."""
         known = self._sightings.get(seen.key, self.revision)
         if seen.revision <= known:
             return False
+        self._doubt(seen, rules, now)
         self._take(seen, rules, now)
         return True
 
-    def _take(self, seen: Seen, rules: Rules, now: Instant) -> Seen:
-        """Newer news of one key. (Seen again after a list that did not show it: it is news as well.)"""
+    def _doubt(self, seen: Seen, rules: Rules, now: Instant) -> None:
+        """A lease key is gone, or another's, and the stream has not shown what came before that.
+
+        Its incarnation may have renewed in between: whoever is recorded by that name may hold as if from now.
+        """
+        kind, name = seen.key
+        if kind is not Kind.LEASES:
+            return
+        incarnation = seen.value.incarnation if isinstance(seen.value, LeaseValue) else None
+        for group in self.records:
+            record = self.record(group)
+            if record is not None and record.node == name and record.incarnation != incarnation and not record.clean:
+                self._note_record(record, rules, now)
+
+    def _take(self, seen: Seen, rules: Rules, now: Instant) -> None:
+        """Newer news of one key."""
         self._sightings[seen.key] = seen.revision
         kind, name = seen.key
         match kind:
             case Kind.LEASES:
-                self.leases[name] = seen
-                if isinstance(seen.value, LeaseValue):
-                    self._note_lease(name, seen.value, rules, now)
+                self._note_lease(name, seen, rules, now)
             case Kind.OWNERS:
                 self._note_owner(seen, rules, now)
             case Kind.MEMBERS:
@@ -142,7 +160,6 @@ class View:
                     self.intents.pop(name, None)
             case Kind.HISTORY:
                 pass  # written for people, never read
-        return seen
 
     def _note_owner(self, seen: Seen, rules: Rules, now: Instant) -> None:
         group = seen.key.name
@@ -156,10 +173,15 @@ class View:
             if not seen.value.clean:
                 self._note_record(seen.value, rules, now)
 
-    def _note_lease(self, node: str, value: LeaseValue, rules: Rules, now: Instant) -> None:
-        before = self.evidence.get(value.incarnation)
-        until = now + patience(value.ttl, rules.guard)
-        self.evidence[value.incarnation] = Evidence(node, until, before.by_record if before else 0, value.ttl)
+    def _note_lease(self, node: str, seen: Seen, rules: Rules, now: Instant) -> None:
+        if seen.value is None:
+            self.leases.pop(node, None)
+            return
+        self.leases[node] = seen
+        if isinstance(seen.value, LeaseValue):
+            ttl, before = seen.value.ttl, self.evidence.get(seen.value.incarnation)
+            until = now + patience(ttl, rules.guard)
+            self.evidence[seen.value.incarnation] = Evidence(node, until, before.by_record if before else 0, ttl)
 
     def _note_record(self, record: OwnerRecord, rules: Rules, now: Instant) -> None:
         before = self.evidence.get(record.incarnation)
