@@ -10,6 +10,10 @@ addresses away itself, should the core not have done so.
 An install that failed leaves the group wanted: what can be put is put, and tried again, until the core removes the
 group or the lease ends. `RemoveAddresses` deletes the group's addresses with whatever prefix they are
 configured, by whomever; those that another group wants too stay.
+
+A virtual address with a subnet's prefix that came before the interface's own address in that subnet is the primary
+one for the kernel, which deletes the others with it unless `net.ipv4.conf.*.promote_secondaries` is 1. The
+default prefix, /32, has no such company.
 """
 
 from haagent.adapters.netlink.adapter import NetlinkKernel

@@ -124,13 +124,16 @@ class NetlinkKernel:
         """The thread."""
         worker = None
         try:
-            worker = Worker(self._post, self.counters, tags=self._tags)
-            worker.begin(configure)
-            self._loop.call_soon_threadsafe(_set_result, started, worker)
-            worker.run()
-        except OSError as error:
-            log.exception("netlink: the thread ends")
-            self._loop.call_soon_threadsafe(_set_exception, started, error)
+            try:
+                worker = Worker(self._post, self.counters, tags=self._tags)
+                worker.begin(configure)
+            except OSError as error:
+                self._loop.call_soon_threadsafe(_set_exception, started, error)
+            else:
+                self._loop.call_soon_threadsafe(_set_result, started, worker)
+                worker.run()
+        except OSError:
+            log.exception("netlink: the thread has ended; addresses end with their lifetimes")
         finally:
             self._loop.call_soon_threadsafe(self._leave, worker, ended)
 

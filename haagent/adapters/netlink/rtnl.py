@@ -212,7 +212,11 @@ class Requests:
                     raise OSError(code, os.strerror(code))
                 if kind == NLMSG_DONE:
                     return news, whole
-            news += _decode(self._netlink, data)
+            messages = _decode(self._netlink, data)
+            while some := list(islice(messages, 16)):
+                news += some
+                # Hundreds of messages in one buffer: let the event loop have the interpreter's lock in between.
+                time.sleep(0)
 
 
 class Events:
@@ -229,7 +233,7 @@ class Events:
         return self._socket.fileno()
 
     def read(self) -> Iterator[News]:
-        """What has been told so far; raises `OverrunError` if some of it was lost, after all that is left was dropped."""
+        """What has been told so far; `OverrunError` if some of it was lost, after the rest was dropped."""
         while True:
             try:
                 data = self._socket.recv(_READ)
@@ -263,12 +267,8 @@ def _open(groups: int) -> tuple[Any, socket.socket]:
 
 
 def _decode(netlink: Any, data: bytes) -> Iterator[News]:
-    messages = iter(netlink.marshal.parse(data))
-    while chunk := list(islice(messages, 16)):
-        for message in chunk:
-            yield from _news(message)
-        # A dump of hundreds of messages must not hold the interpreter's lock in one go: the event loop waits for it.
-        time.sleep(0)
+    for message in netlink.marshal.parse(data):
+        yield from _news(message)
 
 
 def _news(message: Any) -> Iterable[News]:

@@ -1,0 +1,237 @@
+"""The netlink adapter puts a group's addresses into a real kernel, and takes them out, in order and confirmed.
+
+Every effect is answered once; what is left by a dead incarnation is swept, what others configured is adopted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from haagent.core.model import AddressesInstalled, AddressesRemoved, KernelFailed
+from haagent.core.units import MS, S
+from tests.integration.kernel import Lag, bench, shown, tagged, vip, vips
+from tests.integration.namespace import Neighbour, in_namespace, sh
+
+pytestmark = pytest.mark.integration
+
+
+@in_namespace
+def test_installed_addresses_are_tagged_and_end_soon_after_the_lease():
+    Neighbour("eth0", "peer")
+    v4, v6 = vip("10.9.0.100/24"), vip("2001:db8::100/128")
+
+    async def main() -> None:
+        async with bench() as b:
+            await b.installed("g", v4, v6, lasts=3 * S)
+            held = shown()
+            assert tagged() == {"10.9.0.100", "2001:db8::100"}
+            for text in ("10.9.0.100/24", "2001:db8::100/128"):
+                assert 3 <= int(str(held[text]["valid_life_time"])) <= 4
+            six = held["2001:db8::100/128"]
+            assert six["deprecated"] is True
+            assert six["nodad"] is True
+            assert six["noprefixroute"] is True
+            assert "tentative" not in six
+            await b.removed("g")
+            assert not {"10.9.0.100/24", "2001:db8::100/128"} & set(shown())
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_two_hundred_addresses_in_a_few_milliseconds():
+    Neighbour("eth0", "peer")
+    many = vips(200)
+
+    async def main() -> None:
+        async with bench() as b, Lag() as lag:
+            for count in (1, 200):
+                installs, removes = [], []
+                for _ in range(15):
+                    began = time.monotonic_ns()
+                    await b.installed("g", *many[:count])
+                    installs.append((time.monotonic_ns() - began) / MS)
+                    began = time.monotonic_ns()
+                    await b.removed("g")
+                    removes.append((time.monotonic_ns() - began) / MS)
+                    assert len(shown()) == 1  # its own link-local one
+                installs.sort()
+                removes.sort()
+                print(
+                    f"{count}: install {installs[7]:.2f} (max {installs[-1]:.2f}) ms, "
+                    f"remove {removes[7]:.2f} (max {removes[-1]:.2f}) ms"
+                )
+                assert installs[7] < 100
+                assert removes[7] < 100
+            print(f"loop lag max {lag.worst / MS:.2f} ms")
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_an_install_replaces_what_the_group_had():
+    Neighbour("eth0", "peer")
+
+    async def main() -> None:
+        async with bench() as b:
+            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
+            await b.installed("g", vip("10.9.0.101"), vip("10.9.0.102"))
+            assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32", "10.9.0.102/32"}
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_what_another_group_wants_stays():
+    Neighbour("eth0", "peer")
+
+    async def main() -> None:
+        async with bench() as b:
+            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
+            await b.installed("h", vip("10.9.0.101"))
+            await b.removed("g")
+            assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32"}
+            await b.removed("h")
+            assert not {a for a in shown() if a.startswith("10.")}
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_a_remove_that_comes_during_an_install_wins_and_both_are_answered_once():
+    Neighbour("eth0", "peer")
+    many = vips(200)
+
+    async def main() -> None:
+        async with bench() as b:
+            for pause in (0, 0, 0.0003, 0.001, 0.002, 0.004, 0.008):
+                install = b.install("g", *many, vip("2001:db8::1"))
+                if pause:
+                    await asyncio.sleep(pause)
+                remove = b.remove("g")
+                assert await b.answer(remove) == AddressesRemoved("g", remove)
+                assert len(shown()) == 1
+                assert await b.answer(install) in (
+                    KernelFailed("g", install, "superseded"),
+                    AddressesInstalled("g", install),
+                )
+            first, second = b.install("g", vip("10.9.0.1")), b.install("g", vip("10.9.0.2"))
+            assert await b.answer(first) == KernelFailed("g", first, "superseded")
+            assert await b.answer(second) == AddressesInstalled("g", second)
+            remove, again = b.remove("g"), b.install("g", vip("10.9.0.2"))
+            assert await b.answer(remove) == AddressesRemoved("g", remove)
+            assert await b.answer(again) == AddressesInstalled("g", again)
+            await asyncio.sleep(0.1)
+            assert sorted(each.serial for each in b.answers()) == list(range(1, b.serial + 1))
+            assert "10.9.0.2/32" in shown()
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_two_hundred_groups_at_once():
+    Neighbour("eth0", "peer")
+
+    async def main() -> None:
+        async with bench() as b:
+            began = time.monotonic_ns()
+            serials = [b.install(f"g{n}", each) for n, each in enumerate(vips(200))]
+            for n, serial in enumerate(serials):
+                assert await b.answer(serial) == AddressesInstalled(f"g{n}", serial)
+            print(f"200 groups: install {(time.monotonic_ns() - began) / MS:.1f} ms")
+            serials = [b.remove(f"g{n}") for n in range(200)]
+            for n, serial in enumerate(serials):
+                assert await b.answer(serial) == AddressesRemoved(f"g{n}", serial)
+            assert len(shown()) == 1
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_refusals_say_why():
+    Neighbour("eth0", "peer")
+    sh("sysctl -q -w net.ipv6.conf.eth0.disable_ipv6=1")
+
+    async def main() -> None:
+        async with bench() as b:
+            late = b.install("g", vip("10.9.0.100"), lasts=-1)
+            assert await b.answer(late) == KernelFailed("g", late, "lease over")
+            nowhere = b.install("h", vip("10.9.0.100", "eth9"))
+            answer = await b.answer(nowhere)
+            assert isinstance(answer, KernelFailed)
+            assert answer.why == "10.9.0.100 on eth9: ENODEV (No such device)"
+            refused = b.install("i", vip("2001:db8::1"))
+            answer = await b.answer(refused)
+            assert isinstance(answer, KernelFailed)
+            assert answer.why.startswith("2001:db8::1 on eth0: EACCES (")
+            assert b.kernel.counters["refused"] >= 1
+            # What is not there is removed, and so is what was never installed.
+            for group in ("g", "h", "i", "never"):
+                await b.removed(group)
+            assert not [a for a in shown() if a.startswith("10.")]
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_what_a_dead_incarnation_left_is_swept_and_what_is_others_stays():
+    Neighbour("eth0", "peer")
+
+    async def main() -> None:
+        async with bench() as before:
+            await before.installed("g", vip("10.9.0.100"), vip("2001:db8::1"), vip("10.9.0.101", "lo"))
+        sh("ip address add 10.9.0.1/24 dev eth0")
+        sh("ip address add 10.9.0.102/32 dev eth0")
+        assert {"10.9.0.100/32", "2001:db8::1/128"} < set(shown())
+        async with bench(addresses={"h": (vip("10.9.0.102"),)}) as b:
+            held = {a for a in shown() if not a.startswith("fe80")}
+            assert held == {"10.9.0.1/24", "10.9.0.102/32"}
+            assert "10.9.0.101/32" not in shown("lo")
+            assert b.kernel.counters["swept"] == 3
+            # The core asks for none of a group's addresses: this one goes, although somebody else configured it.
+            await b.removed("h")
+            assert {a for a in shown() if not a.startswith("fe80")} == {"10.9.0.1/24"}
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_where_the_kernel_has_no_tags_the_configured_list_is_swept():
+    Neighbour("eth0", "peer")
+    sh("ip address add 10.9.0.100/32 dev eth0 valid_lft 60 preferred_lft 60")
+    sh("ip address add 10.9.0.101/32 dev eth0 valid_lft 60 preferred_lft 60")
+    sh("ip address add 10.9.0.102/32 dev eth0")
+
+    async def main() -> None:
+        from haagent.adapters.netlink import NetlinkKernel
+
+        kernel = NetlinkKernel(lambda _: None, tags=False)
+        await kernel.start(["eth0"], {"g": (vip("10.9.0.100"), vip("10.9.0.102"))})
+        # A lifetime says that it was ours; one without was configured by somebody.
+        assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32", "10.9.0.102/32"}
+        await kernel.close()
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_an_address_that_was_configured_statically_is_adopted():
+    Neighbour("eth0", "peer")
+    sh("ip address add 10.9.0.100/32 dev eth0")
+    sh("ip address add 10.9.0.101/24 dev eth0")
+    sh("ip address add 2001:db8::1/64 dev eth0 nodad")
+
+    async def main() -> None:
+        async with bench() as b:
+            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"), vip("2001:db8::1"))
+            assert tagged() == {"10.9.0.100", "10.9.0.101", "2001:db8::1"}
+            for text in ("10.9.0.100/32", "10.9.0.101/32", "2001:db8::1/64"):
+                assert int(str(shown()[text]["valid_life_time"])) <= 62
+            assert b.kernel.counters["adopted"] == 3
+            await b.removed("g")
+            assert not {a for a in shown() if not a.startswith("fe80")}
+
+    asyncio.run(main())
