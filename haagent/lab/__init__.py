@@ -1,0 +1,3 @@
+"""A cluster in network namespaces of one machine, to rehearse, demonstrate, test and measure with; see
+`lab.py`.
+"""

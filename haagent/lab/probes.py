@@ -1,0 +1,135 @@
+"""The frames with which the client asks who answers for an address, and how it reads the answers. Pure.
+
+Two questions per address and step: a broadcast ARP request (a multicast neighbour solicitation for IPv6),
+which asks everyone at once, and an ICMP echo request to *each* host's own MAC address, so that every host
+that would answer is seen, not only the one in the client's neighbour cache. An echo carries when it was sent
+and to whom, and the answer brings both back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import Final
+
+from haagent.core.units import Instant
+from haagent.wire import arp, ethernet, ndisc
+from haagent.wire.inet import pseudo_header, seal
+
+
+class Kind(IntEnum):
+    """What kind of probe an answer answers."""
+
+    ARP = 1
+    ICMP = 2
+    ND = 3
+    ICMP6 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`source_mac` answered for `address` (4 or 16 bytes).
+
+    An echo reply brings back when its request was sent, `asked_at` (CLOCK_BOOTTIME), and to which target, by
+    the number that the prober gave it; ARP and ND carry neither, and have None.
+    """
+
+    kind: Kind
+    address: bytes
+    source_mac: bytes
+    asked_at: Instant | None
+    target: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who probes: the client's addresses, and a cookie (16 bits) by which it knows its own echoes."""
+
+    mac: bytes
+    ipv4: bytes
+    ipv6: bytes
+    cookie: int
+
+
+def who_has(asker: Asker, address: bytes) -> bytes:
+    """The frame that asks everybody for `address`."""
+    if len(address) == 4:
+        return arp.request(address, mac=asker.mac, sender=asker.ipv4)
+    return ndisc.solicitation(address, mac=asker.mac, source=asker.ipv6)
+
+
+class Echo:
+    """Echo requests for one address, to one MAC address: all but the time is laid out once."""
+
+    def __init__(self, asker: Asker, address: bytes, mac: bytes, target: int) -> None:
+        self._kind = _ECHO_REQUEST_4 if len(address) == 4 else _ECHO_REQUEST_6
+        self._target, self._cookie = target, asker.cookie
+        zero = _ECHO.pack(self._kind, 0, 0, target, asker.cookie, 0)
+        if len(address) == 4:
+            pseudo = 0
+            packet, ethertype = _ipv4_header(asker.ipv4, address, len(zero)), _ETHERTYPE_IPV4
+        else:
+            pseudo = pseudo_header(asker.ipv6, address, _IPPROTO_ICMPV6, len(zero))
+            packet, ethertype = _ipv6_header(asker.ipv6, address, len(zero)), ethernet.ETHERTYPE_IPV6
+        self._outer = ethernet.build(mac, asker.mac, ethertype, packet)
+        self._sum = int.from_bytes(zero) + pseudo
+
+    def frame(self, asked_at: Instant) -> bytes:
+        """The request as it leaves at `asked_at`."""
+        # RFC 1071: the eight bytes of the time add to the sum of words as the number itself, modulo 0xffff.
+        value = -(self._sum + asked_at) % 0xFFFF
+        return self._outer + _ECHO.pack(self._kind, 0, value, self._target, self._cookie, asked_at)
+
+
+def read(frame: bytes, cookie: int) -> Reply | None:
+    """What a frame answers; None if it is no answer to a question of ours."""
+    if len(frame) < _ETHERNET:
+        return None
+    match int.from_bytes(frame[12:14]):
+        case ethernet.ETHERTYPE_ARP:
+            reply = arp.decode(frame)
+            if isinstance(reply, arp.Arp) and reply.operation is arp.Operation.REPLY:
+                return Reply(Kind.ARP, reply.sender_ip, frame[6:12], None, None)
+        case 0x0800 if len(frame) >= _ECHO_4 + _ECHO.size and frame[14] == 0x45 and frame[23] == _IPPROTO_ICMP:
+            return _echo(frame, Kind.ICMP, cookie)
+        case ethernet.ETHERTYPE_IPV6 if len(frame) >= _ECHO_6 + _ECHO.size and frame[20] == _IPPROTO_ICMPV6:
+            if frame[_ECHO_6] == _ECHO_REPLY_6:
+                return _echo(frame, Kind.ICMP6, cookie)
+            reply = ndisc.decode(frame)
+            if isinstance(reply, ndisc.Advertisement):
+                return Reply(Kind.ND, reply.target, frame[6:12], None, None)
+        case _:
+            pass
+    return None
+
+
+def _echo(frame: bytes, kind: Kind, cookie: int) -> Reply | None:
+    at, wanted = (_ECHO_4, _ECHO_REPLY_4) if kind is Kind.ICMP else (_ECHO_6, _ECHO_REPLY_6)
+    found, code, _, target, echoed, asked_at = _ECHO.unpack_from(frame, at)
+    if (found, code, echoed) != (wanted, 0, cookie):
+        return None
+    address = frame[26:30] if kind is Kind.ICMP else frame[22:38]
+    return Reply(kind, address, frame[6:12], asked_at, target)
+
+
+def _ipv4_header(source: bytes, destination: bytes, length: int) -> bytes:
+    header = _IPV4.pack(0x45, 0, 20 + length, 0, 0, 64, _IPPROTO_ICMP, 0, source, destination)
+    return seal(header, 10)
+
+
+def _ipv6_header(source: bytes, destination: bytes, length: int) -> bytes:
+    return _IPV6.pack(6 << 28, length, _IPPROTO_ICMPV6, 64, source, destination)
+
+
+_ECHO = Struct("!BBHHHQ")  # RFC 792, RFC 4443 4.1; identifier: the target's number, sequence: cookie, data: the time
+_IPV4 = Struct("!BBHHHBBH4s4s")
+_IPV6 = Struct("!IHBB16s16s")
+_ETHERNET: Final = 14
+_ECHO_4: Final = _ETHERNET + _IPV4.size
+_ECHO_6: Final = _ETHERNET + _IPV6.size
+_ETHERTYPE_IPV4: Final = 0x0800
+_IPPROTO_ICMP: Final = 1
+_IPPROTO_ICMPV6: Final = 58
+_ECHO_REQUEST_4, _ECHO_REPLY_4 = 8, 0
+_ECHO_REQUEST_6, _ECHO_REPLY_6 = 128, 129
