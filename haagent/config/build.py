@@ -1,0 +1,144 @@
+"""From valid keys to what the core and the adapters go by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from haagent.config.schema import AddressKeys, EtcdKeys, FileKeys, GroupKeys, RouterKeys
+from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
+from haagent.core.units import Duration
+from haagent.runtime.ports import RouterWire
+
+AUTH_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdSettings:
+    """How etcd is reached. `ca`, `cert`, `key` and `password_file` are paths as written in the file."""
+
+    endpoints: tuple[str, ...]
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    user: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the password, wherever it may end up."""
+        return f"EtcdSettings({', '.join(self.endpoints)})"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSettings:
+    """The lease's times."""
+
+    ttl: Duration
+    margin: Duration
+    guard: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """`level`: debug, info, warning or error; `format`: text or json."""
+
+    level: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration: what of it the core goes by is `rules`."""
+
+    node: str
+    cluster: str
+    etcd: EtcdSettings
+    lease: LeaseSettings
+    routers: tuple[RouterWire, ...]
+    groups: tuple[GroupRules, ...]
+    log: LogSettings
+
+    def summary(self) -> str:
+        """`2 virtual routers in 1 group`."""
+        return f"{_counted(len(self.routers), 'virtual router')} in {_counted(len(self.groups), 'group')}"
+
+    def rules(self, *, host: str, incarnation: str, version: str) -> Rules:
+        """The core's rules for this start of the agent on this host."""
+        return Rules(
+            node=self.node,
+            incarnation=incarnation,
+            host=host,
+            version=version,
+            groups={group.name: group for group in self.groups},
+            ttl=self.lease.ttl,
+            margin=self.lease.margin,
+            guard=self.lease.guard,
+        )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def build(file: FileKeys, hostname: str) -> Config:
+    """The configuration that a file without errors means."""
+    routers = {keys.name: _router(keys) for keys in file.virtual_routers}
+    grouped = {name for group in file.groups for name in group.routers}
+    alone = [_group(keys, (routers[keys.name].rules,)) for keys in file.virtual_routers if keys.name not in grouped]
+    synced = [_group(keys, tuple(routers[name].rules for name in keys.routers)) for keys in file.groups]
+    return Config(
+        node=file.node or hostname,
+        cluster=file.cluster,
+        etcd=_etcd(file.etcd),
+        lease=LeaseSettings(file.lease.ttl, file.lease.margin, file.lease.guard),
+        routers=tuple(routers.values()),
+        groups=(*synced, *alone),
+        log=LogSettings(file.log.level, file.log.format),
+    )
+
+
+def _etcd(keys: EtcdKeys) -> EtcdSettings:
+    return EtcdSettings(
+        endpoints=tuple(keys.endpoints),
+        ca=keys.ca,
+        cert=keys.cert,
+        key=keys.key,
+        user=keys.user,
+        password=keys.password,
+        password_file=keys.password_file,
+    )
+
+
+def _group(keys: RouterKeys | GroupKeys, routers: tuple[RouterRules, ...]) -> GroupRules:
+    # RFC 9568 6.1: the owner of the addresses (priority 255) always preempts, whatever Preempt_Mode says.
+    preempt = keys.preempt or any(router.priority == 255 for router in routers)
+    return GroupRules(keys.name, routers, preempt, keys.preempt_delay)
+
+
+def _router(keys: RouterKeys) -> RouterWire:
+    source = keys.unicast_source
+    rules = RouterRules(
+        name=keys.name,
+        vrid=keys.vrid,
+        version=keys.version,
+        family=keys.addresses[0].address.ip.version,
+        interface=keys.interface,
+        priority=keys.priority,
+        advert_interval=keys.advert_interval,
+        addresses=tuple(_address(address, keys.interface) for address in keys.addresses),
+        strangers=keys.strangers,
+        source=None if source is None else source.packed,
+        announce_refresh=keys.garp_master_refresh,
+    )
+    return RouterWire(
+        rules=rules,
+        peers=tuple(peer.packed for peer in keys.unicast_peers),
+        password=None if keys.auth_pass is None else keys.auth_pass.encode()[:AUTH_BYTES],
+        checksum=keys.checksum,
+        ttl=keys.unicast_ttl,
+        announce_repeat=keys.garp_master_repeat,
+    )
+
+
+def _address(keys: AddressKeys, interface: str) -> VirtualAddress:
+    return VirtualAddress(keys.address.ip.packed, keys.address.prefix, keys.interface or interface)

@@ -1,0 +1,65 @@
+"""Reading haagent.yaml from disk, and noticing files it names that are not there.
+
+Whatever is wrong with the file (missing, a directory, enormous, not text) is an error line like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from haagent.config.build import Config
+from haagent.config.load import Invalid, Loaded, load
+
+LARGEST = 1 << 20
+"""Bytes of configuration that are read; a thousand virtual routers need a fifth of it."""
+
+
+def read(path: Path) -> Loaded | Invalid:
+    """Read and validate the file; the paths that it names become absolute, and are those of readable files."""
+    text = _text(path)
+    if isinstance(text, Invalid):
+        return text
+    loaded = load(text, path.name, os.uname().nodename)
+    return loaded if isinstance(loaded, Invalid) else _resolved(loaded, path)
+
+
+def _text(path: Path) -> str | Invalid:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        return Invalid((f"{path}: {reason(error)}",))
+    if len(data) > LARGEST:
+        return Invalid((f"{path.name}: larger than {LARGEST >> 20} MiB",))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return Invalid((f"{path.name}:{line}: not UTF-8: byte {data[error.start]:#04x}",))
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a file cannot be read, in a few words."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+
+
+def _resolved(loaded: Loaded, path: Path) -> Loaded | Invalid:
+    etcd = loaded.config.etcd
+    errors: list[str] = []
+    absolute: dict[str, str] = {}
+    for name in ("ca", "cert", "key", "password_file"):
+        given: str | None = getattr(etcd, name)
+        if given is not None:
+            target = path.absolute().parent / given
+            absolute[name] = str(target)
+            try:
+                with target.open("rb") as file:
+                    file.read(1)
+            except (OSError, ValueError) as error:
+                errors.append(f"{path.name}: etcd.{name}: {target}, {reason(error)}")
+    if errors:
+        return Invalid(tuple(errors))
+    config: Config = dataclasses.replace(loaded.config, etcd=dataclasses.replace(etcd, **absolute))
+    return Loaded(config, loaded.warnings)

@@ -1,0 +1,151 @@
+"""The keys of haagent.yaml, with the words of keepalived.conf where it has them.
+
+What each key takes stands here; what must agree between keys is in `checks.py`. Key by key: nothing here depends on
+anything but the text at that key. A key without a value is refused wherever it stands: `unicast_peers:` with the list
+forgotten must not quietly mean multicast.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from haagent.config.values import (
+    DAY,
+    Choice,
+    Endpoint,
+    Host,
+    Interface,
+    Ip,
+    Password,
+    Prefixed,
+    Span,
+    Switch,
+    Text,
+    Virtual,
+    Whole,
+    Word,
+)
+from haagent.core.model import Strangers
+from haagent.core.units import MS, Duration, S
+from haagent.runtime.ports import Checksum
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class EtcdKeys(_Section):
+    """How etcd is reached. Paths are relative to the directory of the file."""
+
+    endpoints: list[Annotated[str, Endpoint()]] = Field(min_length=1, max_length=16)
+    ca: Annotated[str | None, Text()] = None
+    cert: Annotated[str | None, Text()] = None
+    key: Annotated[str | None, Text()] = None
+    user: Annotated[str | None, Text()] = None
+    password: Annotated[str | None, Text()] = None
+    password_file: Annotated[str | None, Text()] = None
+
+
+class LeaseKeys(_Section):
+    """The lease: how long it runs, how much earlier its holder lets go, how much longer the others wait.
+
+    `ttl` in whole milliseconds: that is how the others read it in etcd.
+    """
+
+    ttl: Annotated[Duration, Span(300 * MS, 60 * S, step=1 * MS)] = 1 * S
+    margin: Annotated[Duration, Span(5 * MS, 15 * S)] = 30 * MS
+    guard: Annotated[Duration, Span(5 * MS, 15 * S)] = 20 * MS
+
+
+class AddressKeys(_Section):
+    """A virtual address, on the virtual router's interface or on another. A text alone is the address."""
+
+    address: Annotated[Prefixed, Virtual()]
+    interface: Annotated[str | None, Interface()] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        if value is None or isinstance(value, list):
+            raise ValueError("must be an address, or a mapping with an address and an interface")
+        return {"address": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        long = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [Virtual().schema(), dict(long)]}
+
+
+def _some_peers(peers: list[Ip]) -> list[Ip]:
+    if not peers:
+        raise ValueError("must name at least one peer; leave the key away for multicast")
+    return peers
+
+
+class RouterKeys(_Section):
+    """A virtual router."""
+
+    name: Annotated[str, Word()]
+    vrid: Annotated[int, Whole(1, 255)]
+    interface: Annotated[str, Interface()]
+    version: Annotated[int, Choice(("2", "3"), int)] = 3
+    priority: Annotated[int, Whole(1, 255)] = 100
+    advert_interval: Annotated[Duration, Span(10 * MS, 255 * S)] = 1 * S
+    addresses: list[AddressKeys] = Field(min_length=1, max_length=255)
+    unicast_peers: Annotated[list[Annotated[Ip, Host()]], AfterValidator(_some_peers)] = Field(
+        default=[], max_length=255
+    )
+    unicast_source: Annotated[Ip | None, Host()] = None
+    unicast_ttl: Annotated[int, Whole(1, 255)] = 255
+    auth_pass: Annotated[str | None, Password()] = None
+    checksum: Annotated[Checksum, Choice(tuple(Checksum), Checksum)] = Checksum.RFC
+    strangers: Annotated[Strangers, Choice(tuple(Strangers), Strangers)] = Strangers.ALARM
+    preempt: Annotated[bool, Switch()] = False
+    preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
+    garp_master_repeat: Annotated[int, Whole(1, 100)] = 5
+    garp_master_refresh: Annotated[Duration, Span(1 * S, DAY, zero=True)] = 0
+
+
+class GroupKeys(_Section):
+    """A sync group: virtual routers that are owned as one."""
+
+    name: Annotated[str, Word()]
+    routers: list[Annotated[str, Word()]] = Field(min_length=1, max_length=1000)
+    preempt: Annotated[bool, Switch()] = False
+    preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
+
+
+class LogKeys(_Section):
+    """What is logged, and how."""
+
+    level: Annotated[str, Choice(("debug", "info", "warning", "error"))] = "info"
+    format: Annotated[str, Choice(("text", "json"))] = "text"
+
+
+class FileKeys(_Section):
+    """The whole file. `node` defaults to the host's name."""
+
+    model_config = ConfigDict(title="haagent.yaml")
+
+    node: Annotated[str | None, Word()] = None
+    cluster: Annotated[str, Word()]
+    etcd: EtcdKeys
+    lease: LeaseKeys = LeaseKeys()
+    virtual_routers: list[RouterKeys] = Field(min_length=1, max_length=1000)
+    groups: list[GroupKeys] = Field(default=[], max_length=1000)
+    log: LogKeys = LogKeys()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of haagent.yaml (2020-12), for editors and for whoever generates configurations."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **FileKeys.model_json_schema()}

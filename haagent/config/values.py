@@ -1,0 +1,290 @@
+"""The values that configuration keys take: how each is written, what it is inside, and what is allowed.
+
+Each kind is an annotation for pydantic: it reads the text that stands in the file, raises ValueError with what is
+allowed ("must be 1 to 255"; the caller knows what was given), and describes itself for the JSON schema.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from haagent.core.units import MS, US, Duration, S
+
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MINUTE: Duration = 60 * S
+HOUR: Duration = 3600 * S
+DAY: Duration = 24 * HOUR
+
+_UNITS: dict[str, Duration] = {"us": US, "ms": MS, "s": S, "m": MINUTE, "h": HOUR}
+_DURATION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(us|ms|s|m|h)")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
+
+
+class _Kind(ABC):
+    """What makes a class with `parse` and `schema` an annotation that pydantic understands."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def parse(self, value: object) -> object:
+        """What the text (or whatever else stands there) means; ValueError with what is allowed."""
+
+    @abstractmethod
+    def schema(self) -> dict[str, Any]:
+        """What is allowed, as JSON schema."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return self.schema()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(_Kind):
+    """A whole number within bounds."""
+
+    low: int
+    high: int
+
+    def parse(self, value: object) -> int:
+        # Leading zeros are refused: whether 051 is 51 or 41 is nothing to guess.
+        if isinstance(value, str) and re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
+            number = int(value)
+            if self.low <= number <= self.high:
+                return number
+        raise ValueError(f"must be {self.low} to {self.high}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+@dataclass(frozen=True, slots=True)
+class Span(_Kind):
+    """A duration within bounds. `zero`: 0 is allowed too, and means never. `step`: only multiples of it."""
+
+    low: Duration
+    high: Duration
+    zero: bool = False
+    step: Duration = 1
+
+    def parse(self, value: object) -> Duration:
+        try:
+            span = duration(value)
+        except ValueError:
+            raise ValueError(f"must be a duration, {self._allowed()}") from None
+        if (self.low <= span <= self.high and span % self.step == 0) or (self.zero and span == 0):
+            return span
+        raise ValueError(f"must be {self._allowed()}")
+
+    def schema(self) -> dict[str, Any]:
+        zero = "^0$|" if self.zero else ""
+        pattern = rf"{zero}^[0-9]+(\.[0-9]+)?(us|ms|s|m|h)$"
+        return {
+            "type": ["string", "integer"] if self.zero else "string",
+            "pattern": pattern,
+            "description": f"a duration, {self._allowed()}",
+        }
+
+    def _allowed(self) -> str:
+        bounds = f"{written(self.low)} to {written(self.high)}"
+        if self.step > 1:
+            bounds += f", a multiple of {written(self.step)}"
+        return f"0s or {bounds}" if self.zero else bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Switch(_Kind):
+    """true or false (also yes, no, on, off)."""
+
+    def parse(self, value: object) -> bool:
+        if isinstance(value, str) and value.lower() in _YES + _NO:
+            return value.lower() in _YES
+        raise ValueError("must be true or false")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(_Kind):
+    """One of a few words, turned into what `make` makes of them."""
+
+    words: tuple[str, ...]
+    make: Callable[[str], object] = str
+
+    def parse(self, value: object) -> object:
+        if isinstance(value, str) and value in self.words:
+            return self.make(value)
+        raise ValueError("must be " + " or ".join(self.words))
+
+    def schema(self) -> dict[str, Any]:
+        numeric = all(word.isdigit() for word in self.words)
+        return {"enum": [int(word) for word in self.words] if numeric else list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class Word(_Kind):
+    """A name that becomes a part of an etcd key."""
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, str) and _WORD.fullmatch(value):
+            return value
+        raise ValueError("must be 1 to 64 letters, digits, dots, underscores and hyphens, the first a letter or digit")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{_WORD.pattern}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Text(_Kind):
+    """Any text of printable characters, not empty."""
+
+    longest: int = 4096
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= self.longest:
+            return value
+        raise ValueError(f"must be a text of 1 to {self.longest} printable characters")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": self.longest}
+
+
+@dataclass(frozen=True, slots=True)
+class Password(_Kind):
+    """The password of VRRPv2's simple authentication: bytes on the wire, so ASCII only (RFC 2338 5.3.6)."""
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, str) and value.isascii() and value.isprintable() and 1 <= len(value) <= 64:
+            return value
+        raise ValueError("must be 1 to 8 printable ASCII characters")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Interface(_Kind):
+    """The name of a network interface (linux/if.h: IFNAMSIZ; dev_valid_name)."""
+
+    def parse(self, value: object) -> str:
+        text = value if isinstance(value, str) and value.isprintable() else ""
+        if re.fullmatch(r"[^\s/:]+", text) and text not in (".", "..") and len(text.encode()) <= 15:
+            return text
+        raise ValueError("must be the name of an interface: 1 to 15 characters, no blanks, slashes or colons")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[^\s/:]{1,15}$"}
+
+
+class Prefixed(NamedTuple):
+    """A virtual address as written, with its prefix length."""
+
+    ip: Ip
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual(_Kind):
+    """A virtual address; without a prefix length it is the host alone (/32, /128), as keepalived has it."""
+
+    def parse(self, value: object) -> Prefixed:
+        text, slash, length = value.partition("/") if isinstance(value, str) else ("", "", "")
+        ip = _ip(text, "must be an IPv4 or IPv6 address with an optional prefix length, such as 10.0.0.100/24")
+        if slash and not (re.fullmatch(r"[0-9]{1,3}", length) and 1 <= int(length) <= ip.max_prefixlen):
+            raise ValueError(f"the prefix length must be 1 to {ip.max_prefixlen}")
+        return Prefixed(_usable(ip), int(length) if slash else ip.max_prefixlen)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"}
+
+
+@dataclass(frozen=True, slots=True)
+class Host(_Kind):
+    """The address of a host."""
+
+    def parse(self, value: object) -> Ip:
+        return _usable(_ip(value, "must be an IPv4 or IPv6 address, such as 10.0.0.2"))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(_Kind):
+    """Where an etcd member answers clients: `http(s)://host:port`, kept as it is written."""
+
+    def parse(self, value: object) -> str:
+        allowed = "must be like https://10.0.0.1:2379"
+        if not isinstance(value, str) or not value.isprintable() or re.search(r"\s", value):
+            raise ValueError(allowed)
+        try:
+            url = urlsplit(value)
+            port = url.port
+        except ValueError:
+            raise ValueError(allowed) from None
+        if url.username is not None or url.password is not None:
+            raise ValueError("must not hold a user or password: they have keys of their own")
+        extra = url.path.strip("/") or url.query or url.fragment
+        if url.scheme not in ("http", "https") or not url.hostname or not port or extra:
+            raise ValueError(allowed)
+        return value.rstrip("/")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^https?://[^/@\s]+:[0-9]+/?$"}
+
+
+def duration(value: object) -> Duration:
+    """`250ms`, `1s`, `1.5s`, `5m`, `2h`, `10us` or a bare `0`, exactly in nanoseconds; ValueError for anything else."""
+    if value == "0":
+        return 0
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a duration such as 250ms, 1s or 5m")
+    whole, fraction, unit = match[1], match[2] or "", match[3]
+    scaled = int(whole + fraction) * _UNITS[unit]
+    if scaled % 10 ** len(fraction):
+        raise ValueError("must be whole nanoseconds")
+    return scaled // 10 ** len(fraction)
+
+
+def written(span: Duration) -> str:
+    """A duration as it would be written in the file: the shortest form that is exact to the microsecond."""
+    for unit in ("h", "m", "s", "ms"):
+        if span and span % _UNITS[unit] == 0:
+            return f"{span // _UNITS[unit]}{unit}"
+    for unit in ("s", "ms"):
+        if span >= _UNITS[unit]:
+            return f"{span / _UNITS[unit]:.6f}".rstrip("0").rstrip(".") + unit
+    return f"{span // US}us" if span else "0s"
+
+
+def _ip(value: object, allowed: str) -> Ip:
+    text = value if isinstance(value, str) else ""
+    if "%" in text:
+        raise ValueError("must not name an interface after %: that is a key of its own")
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(allowed) from None
+
+
+def _usable(ip: Ip) -> Ip:
+    kinds = {"multicast": ip.is_multicast, "unspecified": ip.is_unspecified, "loopback": ip.is_loopback}
+    broadcast = ip.version == 4 and int(ip) == (1 << 32) - 1
+    for kind, is_kind in {**kinds, "broadcast": broadcast}.items():
+        if is_kind:
+            raise ValueError(f"must be the address of a host, not a {kind} address")
+    return ip
