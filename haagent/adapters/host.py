@@ -1,0 +1,71 @@
+"""The host as haagent sees it: its identity, and the lock that lets one agent at a time keep its kernel state.
+
+What an agent keeps (addresses, rules) belongs to a network namespace, and so does an abstract unix socket: it is the
+lock. The kernel frees it when the process ends, however it ends; nothing is left on disk to be stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import struct
+from pathlib import Path
+
+_LOCK = "\0haagent"
+
+
+class TakenError(Exception):
+    """Another agent runs in this network namespace. `pid`: its process, None if it is in another PID namespace."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__("another agent runs in this network namespace" + (f": pid {pid}" if pid else ""))
+        self.pid = pid
+
+
+class HostLock:
+    """The right to be this network namespace's agent, from `take` until `release` or the end of the process."""
+
+    def __init__(self, held: socket.socket) -> None:
+        self._held = held
+
+    @classmethod
+    def take(cls) -> HostLock:
+        """Take the lock. TakenError if another process has it."""
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            lock.bind(_LOCK)
+            lock.listen(8)  # so that others can ask who we are; nobody is ever accepted
+        except OSError:
+            lock.close()
+            raise TakenError(_holder()) from None
+        return cls(lock)
+
+    def release(self) -> None:
+        """Let another agent start."""
+        self._held.close()
+
+
+def identity() -> str:
+    """Names the kernel state that an agent here keeps: this boot of the machine, this network namespace.
+
+    The inode of a namespace is used again only after the namespace is gone, and all that it held.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}-{Path('/proc/self/ns/net').stat().st_ino}"
+
+
+def incarnation() -> str:
+    """Names one start of the agent: 16 random hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
+def _holder() -> int | None:
+    """The pid of whoever listens on the lock (unix(7): SO_PEERCRED), if it can be told."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(0.5)
+        asking.connect(_LOCK)
+        credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, _, _ = struct.unpack("3i", credentials)
+        return pid or None
+    return None

@@ -1,0 +1,80 @@
+"""What of a node's events and effects a person wants to read, as log entries: changes, never packets or renewals."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+from typing import Final
+
+from haagent.core.model import (
+    Alarm,
+    Effect,
+    Event,
+    InterfaceChanged,
+    KernelFailed,
+    LeaseChanged,
+    Resign,
+    Role,
+    RoleChanged,
+    StopRequested,
+)
+from haagent.runtime.log import fields
+
+_LOG: Final = logging.getLogger("haagent")
+
+
+class Narrator:
+    """Writes the log of one node. Remembers what it said of each interface, so as to say only changes."""
+
+    def __init__(self) -> None:
+        self._interfaces: dict[str, str] = {}
+
+    def heard(self, event: Event) -> None:
+        """An event is about to be fed."""
+        match event:
+            case InterfaceChanged():
+                self._interface(event)
+            case KernelFailed(group=group, why=why):
+                _LOG.error("%s: the kernel did not do as told: %s", group, why, extra=fields(group=group))
+            case StopRequested():
+                _LOG.info("stopping: giving up what is owned")
+            case _:
+                pass
+
+    def done(self, effect: Effect) -> None:
+        """An effect is about to be performed."""
+        match effect:
+            case RoleChanged():
+                _role(effect)
+            case Alarm(kind=kind, subject=subject, detail=detail, raised=raised):
+                what = f"{kind} {subject}".rstrip()
+                if raised:
+                    _LOG.warning("alarm: %s: %s", what, detail, extra=fields(alarm=kind, subject=subject))
+                else:
+                    _LOG.info("alarm over: %s", what, extra=fields(alarm=kind, subject=subject))
+            case LeaseChanged(held=True, why=why):
+                _LOG.info("lease held: %s", why)
+            case LeaseChanged(held=False, why=why):
+                _LOG.warning("lease lapsed: %s", why)
+            case Resign():
+                _LOG.info("everything is given up")
+            case _:
+                pass
+
+    def _interface(self, event: InterfaceChanged) -> None:
+        if event.up:
+            sources = [str(ip_address(packed)) for packed in (event.v4, event.v6) if packed is not None]
+            state = f"up, {', '.join(sources) or 'without an address'}"
+        else:
+            state = "down or absent"
+        if self._interfaces.get(event.name) != state:
+            self._interfaces[event.name] = state
+            level = logging.INFO if event.up else logging.WARNING
+            _LOG.log(level, "interface %s: %s", event.name, state, extra=fields(interface=event.name))
+
+
+def _role(change: RoleChanged) -> None:
+    level = logging.WARNING if change.after is Role.FAULT else logging.INFO
+    words = "%s: %s -> %s (%s)"
+    about = fields(group=change.group, epoch=change.epoch)
+    _LOG.log(level, words, change.group, change.before, change.after, change.why, extra=about)

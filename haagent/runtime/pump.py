@@ -1,0 +1,203 @@
+"""The pump: events in, one at a time; effects out, in their order, through the ports; one timer.
+
+Before each event the clock is read, not earlier: what waited in the queue is judged by the time at which it is fed. An
+event that a port delivers while another is being handled waits its turn.
+
+A node that raises, or whose invariants do not hold, is not fed again (`failed` says why): whatever it would do next is
+founded on nothing. Who wired the pump then takes the addresses away, and ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, assert_never
+
+from haagent.core.model import (
+    Alarm,
+    Announce,
+    Commit,
+    Effect,
+    Event,
+    ExtendAddresses,
+    InstallAddresses,
+    LeaseChanged,
+    Look,
+    RemoveAddresses,
+    Resign,
+    Resync,
+    RoleChanged,
+    Rules,
+    SendAdvert,
+    TimePassed,
+)
+from haagent.core.units import Instant
+from haagent.runtime.narrator import Narrator
+from haagent.runtime.ports import Kernel, Speaker, Store
+from haagent.runtime.recorder import Recorder
+
+_LOG: Final = logging.getLogger("haagent")
+
+WAITING_MOST: Final = 100_000
+"""Events in the queue. Ports deliver a few at a time: more is a loop between a port and the node."""
+IN_A_ROW: Final = 200
+"""Events handled before the event loop gets its turn: sockets must be read and answers sent meanwhile."""
+
+
+class Mind(Protocol):
+    """What the pump feeds: `haagent.core.node.Node`."""
+
+    @property
+    def rules(self) -> Rules:
+        """What it goes by; another object after a change."""
+        ...
+
+    def start(self, now: Instant) -> Iterable[Effect]:
+        """Begin."""
+        ...
+
+    def feed(self, event: Event, now: Instant) -> Iterable[Effect]:
+        """Take in an event."""
+        ...
+
+    def due(self) -> Instant:
+        """When it wants TimePassed."""
+        ...
+
+    def check(self) -> None:
+        """Raise AssertionError if its invariants do not hold."""
+        ...
+
+
+class Timer(Protocol):
+    """Calls the pump's `tick` once the instant has come."""
+
+    def arm(self, at: Instant) -> None:
+        """In place of what was armed before; an instant that is past fires soon, NEVER does not."""
+        ...
+
+
+class Ports(Protocol):
+    """What effects are performed through."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def kernel(self) -> Kernel: ...
+    @property
+    def speaker(self) -> Speaker: ...
+
+    def configure(self, rules: Rules) -> None:
+        """The node goes by these rules from now on: called before the effects of the event that changed them."""
+        ...
+
+
+class Pump:
+    """Feeds one node. `resigned` is done when the node has given up everything, `failed` when it must not go on."""
+
+    def __init__(self, node: Mind, ports: Ports, clock: Callable[[], Instant]) -> None:
+        loop = asyncio.get_running_loop()
+        self.resigned: asyncio.Future[None] = loop.create_future()
+        self.failed: asyncio.Future[str] = loop.create_future()
+        self._node = node
+        self._ports = ports
+        self._clock = clock
+        self._rules = node.rules
+        self._waiting: deque[Event] = deque()
+        self._busy = True  # until `start`, events wait
+        self._recorder = Recorder()
+        self._narrator = Narrator()
+        self._timer: Timer | None = None
+        self._loop = loop
+
+    def start(self, timer: Timer) -> None:
+        """Start the node, then feed it what has been delivered so far. Its rules have been configured."""
+        self._timer = timer
+        self._handle(None)
+        self._drain()
+
+    def deliver(self, event: Event) -> None:
+        """Feed an event, now or after those that wait. `Deliver`, for the adapters; on the event loop only."""
+        if self.failed.done():
+            return
+        self._waiting.append(event)
+        if len(self._waiting) > WAITING_MOST:
+            self._fail(f"{WAITING_MOST} events wait, the next is {self._waiting[0]}")
+        elif not self._busy:
+            self._drain()
+
+    def tick(self) -> None:
+        """The timer fired."""
+        self.deliver(TimePassed())
+
+    def _drain(self) -> None:
+        self._busy = True
+        for _ in range(IN_A_ROW):
+            if not self._waiting or self.failed.done():
+                self._busy = False
+                break
+            self._handle(self._waiting.popleft())
+        else:
+            self._loop.call_soon(self._drain)
+
+    def _handle(self, event: Event | None) -> None:
+        try:
+            self._step(event)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what the node believes is no longer what is so
+            self._fail("".join(traceback.format_exception(error)).rstrip())
+
+    def _step(self, event: Event | None) -> None:
+        node, now = self._node, self._clock()
+        entry = self._recorder.begin(now, event)
+        if event is not None:
+            self._narrator.heard(event)
+        effects = tuple(node.start(now) if event is None else node.feed(event, now))
+        entry.effects = effects
+        node.check()
+        if node.rules is not self._rules:
+            self._rules = node.rules
+            self._ports.configure(node.rules)
+        for effect in effects:
+            self._narrator.done(effect)
+            self._perform(effect)
+        assert self._timer is not None, "started"
+        self._timer.arm(node.due())
+
+    def _perform(self, effect: Effect) -> None:  # noqa: C901 - one case an effect
+        ports = self._ports
+        match effect:
+            case Commit():
+                ports.store.commit(effect)
+            case Look():
+                ports.store.look(effect)
+            case Resync():
+                ports.store.resync()
+            case InstallAddresses():
+                ports.kernel.install(effect)
+            case RemoveAddresses():
+                ports.kernel.remove(effect)
+            case ExtendAddresses():
+                ports.kernel.extend(effect)
+            case SendAdvert(router=router, priority=priority):
+                ports.speaker.advert(router, priority)
+            case Announce(router=router):
+                ports.speaker.announce(router)
+            case RoleChanged() | Alarm() | LeaseChanged():
+                pass  # told by the narrator
+            case Resign():
+                if not self.resigned.done():
+                    self.resigned.set_result(None)
+            case _:
+                assert_never(effect)
+
+    def _fail(self, why: str) -> None:
+        """The node's word counts for nothing any more: say all that is known, once."""
+        _LOG.critical("the node must not go on: %s", why)
+        for line in self._recorder.report():
+            _LOG.critical("  %s", line)
+        self._waiting.clear()
+        if not self.failed.done():
+            self.failed.set_result(why)
