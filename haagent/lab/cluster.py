@@ -1,0 +1,118 @@
+"""haagent on the hosts of a lab: configurations, processes, and what etcd says of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import haagent
+from haagent.lab.commands import LabError
+from haagent.lab.host import Host
+from haagent.lab.lab import Lab
+from haagent.lab.process import Process
+from haagent.lab.topology import vip4
+
+NAME = "lab"
+GROUP = "web"
+
+
+class Cluster:
+    """One agent a host. `ttl` as in the configuration; `routers` replaces the one virtual router `web`."""
+
+    def __init__(self, lab: Lab, *, ttl: str = "1s", routers: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self.lab = lab
+        self.agents: dict[str, Process] = {}
+        self._ttl = ttl
+        self._routers = routers or [web_router()]
+
+    def config(self, host: Host, **changes: Any) -> Path:
+        """Write the host's configuration, with top-level keys replaced by `changes`; returns the file."""
+        content = {
+            "node": host.name,
+            "cluster": NAME,
+            "etcd": {"endpoints": list(self.lab.etcd.endpoints)},
+            "lease": {"ttl": self._ttl},
+            "virtual_routers": [dict(router) for router in self._routers],
+            **changes,
+        }
+        path = self.lab.directory / f"{host.name}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    def start(self, *hosts: Host) -> None:
+        """Start the agents of these hosts, or of all; do not wait for anything."""
+        for host in hosts or self.lab.hosts:
+            argv = [sys.executable, "-m", "haagent", "run", "-c", str(self.config(host))]
+            env = {"PYTHONPATH": str(Path(haagent.__file__).parents[1])}
+            self.agents[host.name] = host.spawn(argv, name="agent", env=env)
+
+    def missing(self) -> tuple[Host, ...]:
+        """The hosts whose agent does not run."""
+        running = {name for name, agent in self.agents.items() if agent.running}
+        return tuple(host for host in self.lab.hosts if host.name not in running)
+
+    def restore(self) -> None:
+        """Undo every fault, start what does not run, and wait until every node is a candidate and one owns."""
+        self.lab.heal()
+        self.start(*self.missing())
+        self.wait(self._complete, "all nodes are candidates, and one owns the group")
+
+    def owner(self) -> str:
+        """The node that the group's record names; LabError if it names none, or was released."""
+        record = self.record()
+        if record is None or record["clean"]:
+            raise LabError(f"{GROUP} has no owner: {record}")
+        return str(record["node"])
+
+    def epoch(self) -> int:
+        """The epoch of the group's record, 0 without one."""
+        record = self.record()
+        return 0 if record is None else int(record["epoch"])
+
+    def record(self) -> dict[str, Any] | None:
+        """The group's ownership record as it stands in etcd."""
+        text = self.lab.etcd.ctl("get", "--print-value-only", f"/haagent/{NAME}/owners/{GROUP}")
+        return json.loads(text) if text.strip() else None
+
+    def candidates(self) -> frozenset[str]:
+        """The nodes whose member key says that they may own the group."""
+        text = self.lab.etcd.ctl("get", "--prefix", f"/haagent/{NAME}/members/")
+        lines = [line for line in text.splitlines() if line.strip()]
+        members = {
+            key.rpartition("/")[2]: json.loads(value) for key, value in zip(lines[::2], lines[1::2], strict=True)
+        }
+        return frozenset(name for name, member in members.items() if _may_own(member))
+
+    def wait(self, condition: Callable[[], bool], what: str, *, timeout: float = 15.0) -> None:
+        """Poll until it is so; LabError says what was waited for, and what the agents' logs end with."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise LabError(f"not within {timeout:g} s: {what}\n{self._tails()}")
+            time.sleep(0.02)
+
+    def _complete(self) -> bool:
+        record = self.record()
+        owned = record is not None and not record["clean"]
+        return owned and self.candidates() == frozenset(host.name for host in self.lab.hosts) and not self.missing()
+
+    def _tails(self) -> str:
+        return "\n".join(
+            f"{name}: {line}" for name, agent in self.agents.items() for line in agent.output().splitlines()[-5:]
+        )
+
+
+def web_router(**changes: Any) -> dict[str, Any]:
+    """The configuration of the virtual router that the lab's clusters have unless told otherwise."""
+    return {"name": GROUP, "vrid": 51, "interface": "eth0", "addresses": [f"{vip4()}/24"], **changes}
+
+
+def _may_own(member: Mapping[str, Any]) -> bool:
+    standing = member.get("standings", {}).get(GROUP)
+    return standing is not None and standing["priority"] > 0

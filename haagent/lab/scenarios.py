@@ -1,0 +1,134 @@
+"""What can happen to a cluster, and what the client saw of it. The demo tells them, the trials repeat them.
+
+Each scenario starts from a whole cluster (`Cluster.restore`) whose owner answers, does one thing, and returns an
+`Outcome` once another node answers and a while has passed in which a second one could have shown itself.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from haagent.core.units import MS, Duration, Instant
+from haagent.lab.cluster import Cluster
+from haagent.lab.commands import now
+from haagent.lab.faults import Direction
+from haagent.lab.host import Host
+from haagent.lab.prober import Prober
+from haagent.lab.switch import Fault
+from haagent.lab.timeline import Answer
+
+SETTLE: Duration = 400 * MS
+"""How long the client goes on asking after the new owner's first answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an event at `at` did to the address.
+
+    `took`: from the event to the first answer of the new owner. `gap`: the longest time without any answer.
+    `most`: the most nodes that answered at one instant; `overlap`: for how long, added up. `blind`: how much of the
+    gap the client itself could not ask.
+    """
+
+    before: str | None
+    after: str
+    epoch: int
+    at: Instant
+    took: Duration
+    gap: Duration
+    most: int
+    overlap: Duration
+    blind: Duration
+
+
+class Rehearsal:
+    """A cluster, and a client that asks for one of its addresses all the time."""
+
+    def __init__(self, cluster: Cluster, prober: Prober, vip: str) -> None:
+        self.cluster = cluster
+        self.prober = prober
+        self.vip = vip
+
+    def cold_start(self) -> Outcome:
+        """All nodes start at once, nobody owns."""
+        began = now()
+        self.cluster.start()
+        first = self.prober.wait_for_answer(self.vip, after=began, timeout=20.0)
+        outcome = self._outcome(None, began, first.at, first.node)
+        self.cluster.restore()
+        return outcome
+
+    def graceful_stop(self) -> Outcome:
+        """The owner's agent gets SIGTERM. The event is the last answer: stopping may take as long as it likes."""
+        owner = self._owner()
+        began = now()
+        agent = self.cluster.agents[owner.name]
+        agent.signal(signal.SIGTERM)
+        first = self._succeeded(owner, began)
+        return self._outcome(owner.name, began, first.at, first.node)
+
+    def lose_host(self) -> Outcome:
+        """The owner's cables are pulled and all its processes die, at once."""
+        owner = self._owner()
+        return self._after(owner, lambda: self.cluster.lab.lose_host(owner))
+
+    def cut_from_etcd(self) -> Outcome:
+        """The owner no longer reaches etcd, nor etcd it; clients and peers do."""
+        owner = self._owner()
+        return self._after(owner, lambda: self.cluster.lab.cut_from_etcd(owner))
+
+    def cut_from_cluster(self, direction: Direction = Direction.BOTH) -> Outcome:
+        """The owner is cut off from etcd and its peers, both ways or one; the client still reaches it."""
+        owner, lab = self._owner(), self.cluster.lab
+
+        def cut() -> Fault:
+            lab.cut_peers(owner, direction)
+            return lab.cut_from_etcd(owner, direction)
+
+        return self._after(owner, cut)
+
+    def isolate(self) -> Outcome:
+        """The owner is cut off from everything; its links stay up."""
+        owner = self._owner()
+        return self._after(owner, lambda: self.cluster.lab.isolate(owner))
+
+    def heal(self, quiet: float = 2.0) -> Outcome:
+        """Everything comes back. Nothing should move: the owner stays, whatever the priorities."""
+        owner = self._owner()
+        began = now()
+        self.cluster.restore()
+        time.sleep(quiet)
+        last = self.prober.timeline().last_answer_before(self.vip, now())
+        return self._outcome(owner.name, began, began, last.node if last is not None else "nobody")
+
+    def _owner(self) -> Host:
+        owner = self.cluster.lab.host(self.cluster.owner())
+        self.prober.wait_for_answer(self.vip, after=now(), node=owner.name)
+        return owner
+
+    def _after(self, owner: Host, act: Callable[[], Fault]) -> Outcome:
+        fault = act()
+        first = self._succeeded(owner, fault.moment.before)
+        return self._outcome(owner.name, fault.moment.before, first.at, first.node)
+
+    def _succeeded(self, owner: Host, since: Instant) -> Answer:
+        return self.prober.wait_for_answer(self.vip, after=since, other_than=owner.name, timeout=30.0)
+
+    def _outcome(self, before: str | None, at: Instant, answered: Instant, after: str) -> Outcome:
+        time.sleep(SETTLE / 1e9)
+        timeline = self.prober.timeline(at - 100 * MS)
+        gap = timeline.gap(self.vip, at)
+        return Outcome(
+            before=before,
+            after=after,
+            epoch=self.cluster.epoch(),
+            at=at,
+            took=answered - at,
+            gap=(gap.length or 0) if before is not None else answered - at,
+            most=timeline.most_at_once(self.vip),
+            overlap=sum(overlap.length for overlap in timeline.overlaps(self.vip)),
+            blind=gap.blind,
+        )
