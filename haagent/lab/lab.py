@@ -263,7 +263,8 @@ class Lab:
     ) -> None:
         # Who interrupts a lab does not ask for logs.
         if isinstance(error, Exception) and any(log.stat().st_size for log in self.logs.iterdir()):
-            kept = Path(tempfile.gettempdir()) / f"{self._prefix}-logs"
+            # Not a name that the next lab would sweep.
+            kept = Path(tempfile.gettempdir()) / f"haagent-logs-of-{self._prefix}"
             shutil.copytree(self.logs, kept)
             error.add_note(f"the lab's logs are kept in {kept}")
 
