@@ -322,10 +322,11 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class LeaseChanged:
-    """The node's lease runs (again), or has lapsed."""
+    """The node's lease runs (again), or has lapsed; `late`: how long after its end that was noticed."""
 
     held: bool
     why: str
+    late: Duration = 0
 
 
 @dataclass(frozen=True, slots=True)

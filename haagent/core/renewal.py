@@ -41,8 +41,9 @@ class Renewals:
     def give_up(self, why: str) -> None:
         """Hold nothing from now on."""
         if isinstance(self.lease, Held):
+            late = max(0, self._context.now - self.lease.held_until)
             self.lease = lease.lapse(self.lease)
-            self._context.out.append(LeaseChanged(False, why))
+            self._context.out.append(LeaseChanged(False, why, late))
 
     def own_key(self, seen: Seen, streamed: bool) -> bool:
         """News of the node's own lease key; True when the lease runs and did not before.

@@ -18,6 +18,7 @@ from haagent.core.model import (
     RoleChanged,
     StopRequested,
 )
+from haagent.core.units import MS
 from haagent.runtime.log import fields
 
 _LOG: Final = logging.getLogger("haagent")
@@ -54,8 +55,8 @@ class Narrator:
                     _LOG.info("alarm over: %s", what, extra=fields(alarm=kind, subject=subject))
             case LeaseChanged(held=True, why=why):
                 _LOG.info("lease held: %s", why)
-            case LeaseChanged(held=False, why=why):
-                _LOG.warning("lease lapsed: %s", why)
+            case LeaseChanged(held=False, why=why, late=late):
+                _LOG.warning("lease lapsed: %s", why, extra=fields(late_ms=late // MS))
             case Resign():
                 _LOG.info("everything is given up")
             case _:
