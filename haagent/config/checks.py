@@ -161,7 +161,7 @@ def _families(router: RouterKeys, family: int) -> Iterator[Issue]:
         why = "the first IPv6 address should be link-local (RFC 9568 5.2.9)"
         yield Issue(("addresses", 0), why, warning=True)
     if family == 6 and len(router.addresses) > UNFRAGMENTED_V6:
-        why = f"with more than {UNFRAGMENTED_V6} IPv6 addresses, adverts do not fit one packet of 1500 bytes"
+        why = f"more than {UNFRAGMENTED_V6} IPv6 addresses do not fit an advert of 1500 bytes"
         yield Issue(("addresses",), why, warning=True, given=False)
 
 
@@ -239,7 +239,7 @@ def _groups(valid: Valid) -> Iterator[Issue]:
     for index, router in valid.routers.items():
         for name in ("preempt", "preempt_delay"):
             if router.name in group_of and name in router.model_fields_set:
-                why = f"belongs to group {group_of[router.name]}, which owns its virtual routers as one"
+                why = f"belongs to group {group_of[router.name]}, which is owned as one"
                 yield Issue(("virtual_routers", index, name), why)
 
 

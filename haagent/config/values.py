@@ -141,7 +141,7 @@ class Word(_Kind):
     def parse(self, value: object) -> str:
         if isinstance(value, str) and _WORD.fullmatch(value):
             return value
-        raise ValueError("must be 1 to 64 letters, digits, dots, underscores and hyphens, the first a letter or digit")
+        raise ValueError("must be 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit")
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{_WORD.pattern}$"}

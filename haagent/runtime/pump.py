@@ -36,7 +36,7 @@ from haagent.core.model import (
 )
 from haagent.core.units import Instant
 from haagent.runtime.narrator import Narrator
-from haagent.runtime.ports import Kernel, Speaker, Store
+from haagent.runtime.ports import Deliver, Kernel, Speaker, Store
 from haagent.runtime.recorder import Recorder
 
 _LOG: Final = logging.getLogger("haagent")
@@ -112,6 +112,7 @@ class Pump:
         self._narrator = Narrator()
         self._timer: Timer | None = None
         self._loop = loop
+        self._diverted: Deliver | None = None
 
     def start(self, timer: Timer) -> None:
         """Start the node, then feed it what has been delivered so far. Its rules have been configured."""
@@ -121,6 +122,9 @@ class Pump:
 
     def deliver(self, event: Event) -> None:
         """Feed an event, now or after those that wait. `Deliver`, for the adapters; on the event loop only."""
+        if self._diverted is not None:
+            self._diverted(event)
+            return
         if self.failed.done():
             return
         self._waiting.append(event)
@@ -128,6 +132,11 @@ class Pump:
             self._fail(f"{WAITING_MOST} events wait, the next is {self._waiting[0]}")
         elif not self._busy:
             self._drain()
+
+    def divert(self, heard: Deliver) -> None:
+        """Feed the node no more, whatever waits: from now on events go to `heard`."""
+        self._waiting.clear()
+        self._diverted = heard
 
     def tick(self) -> None:
         """The timer fired."""

@@ -1,0 +1,327 @@
+"""The agent as a process: the only place that wires. Loads, locks, connects adapters and node, ends in order.
+
+It starts whatever is missing outside: etcd may be down, interfaces may not exist yet. What it needs of its own host
+(the lock, netlink, the sockets) it needs at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import logging
+import signal
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+from haagent import __version__
+from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
+from haagent.adapters.etcd.store import EtcdStore
+from haagent.adapters.host import HostLock, TakenError, identity, incarnation
+from haagent.adapters.netlink import NetlinkKernel
+from haagent.adapters.vrrp_socket import VrrpSpeaker
+from haagent.config.build import Config
+from haagent.config.load import Invalid, Loaded
+from haagent.config.read import read
+from haagent.core.fitness import used
+from haagent.core.model import (
+    AddressesRemoved,
+    Event,
+    InterfaceChanged,
+    KernelFailed,
+    RemoveAddresses,
+    Rules,
+    RulesChanged,
+    StopRequested,
+    VirtualAddress,
+)
+from haagent.core.node import Node
+from haagent.core.ownership import Following
+from haagent.core.units import S
+from haagent.runtime.clock import BoottimeTimer, boottime
+from haagent.runtime.log import Log, fields
+from haagent.runtime.ports import RouterWire
+from haagent.runtime.pump import Pump
+
+_LOG: Final = logging.getLogger("haagent")
+
+ABANDON_PATIENCE: Final = 2.5
+"""Seconds that the kernel gets to confirm that the addresses are gone, when the node can not be asked any more."""
+
+
+class Exit(IntEnum):
+    """How `haagent run` ends; `haagent.cli.agent` tells users."""
+
+    OK = 0
+    FAILED = 1
+    UNUSABLE = 3
+    TAKEN = 5
+    UNCLEAN = 6
+
+
+def run_agent(path: Path) -> Exit:
+    """Run the agent of this file until it is told to stop. What keeps it from starting goes to standard error."""
+    loaded = prepare(path)
+    if isinstance(loaded, Invalid):
+        return _refuse(Exit.UNUSABLE, *loaded.errors)
+    try:
+        lock = HostLock.take()
+    except TakenError as error:
+        return _refuse(Exit.TAKEN, f"haagent: {error}")
+    log = Log(loaded.config.log.level, loaded.config.log.format)
+    try:
+        for line in loaded.warnings:
+            _LOG.warning("%s", line)
+        return asyncio.run(_Agent(path, loaded.config, log).run())
+    finally:
+        log.close()
+        lock.release()
+
+
+def prepare(path: Path) -> Loaded | Invalid:
+    """Read the file and all that it names; what is loaded can be run."""
+    loaded = read(path)
+    if isinstance(loaded, Loaded):
+        try:
+            targets(_etcd_settings(loaded.config))
+        except (EtcdSettingsError, OSError, UnicodeDecodeError) as error:
+            return Invalid((f"{path.name}: etcd: {error}",))
+    return loaded
+
+
+class _Agent:
+    """One run of the agent: the ports that the pump performs effects through, and what signals do."""
+
+    def __init__(self, path: Path, config: Config, log: Log) -> None:
+        self._path = path
+        self._config = config
+        self._log = log
+        self._identity = {"host": identity(), "incarnation": incarnation(), "version": __version__}
+        self._node = Node(config.rules(**self._identity))
+        self._wires: dict[str, RouterWire] = {}
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
+
+    async def run(self) -> Exit:
+        """From the first request to the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unhandled)
+        self._pump = Pump(self._node, self, boottime)
+        self._stopping: asyncio.Future[None] = loop.create_future()
+        self._at_once: asyncio.Future[None] = loop.create_future()
+        for number, act in {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}.items():
+            loop.add_signal_handler(number, act)
+        self.store = EtcdStore(_etcd_settings(self._config), self._pump.deliver)
+        self.speaker = VrrpSpeaker(self._pump.deliver)
+        self.kernel = NetlinkKernel(self._heard_of_kernel)
+        self._learn_wires(self._config)
+        about = fields(node=self._config.node, cluster=self._config.cluster, **self._identity)
+        _LOG.info("haagent starts: %s", self._config.summary(), extra=about)
+        timer = BoottimeTimer(self._pump.tick)
+        storing = asyncio.create_task(self.store.run(), name="etcd")
+        try:
+            await self.kernel.start(*_kernel_scope(self._node.rules))
+            self.speaker.configure(self._spoken(self._node.rules))
+            self._pump.start(timer)
+            # What was made so far stays: the collector need not look at it again, and its pauses stay short.
+            gc.collect()
+            gc.freeze()
+            return await self._end(storing)
+        except OSError as error:
+            _LOG.error("cannot start: %s", error)
+            return Exit.FAILED
+        finally:
+            timer.close()
+            storing.cancel()
+            await asyncio.wait([storing], timeout=1)
+            self.speaker.close()
+            await self.kernel.close()
+
+    # --- what the pump needs beside the ports
+
+    def configure(self, rules: Rules) -> None:
+        """Let sockets and netlink follow what the node goes by now."""
+        self.kernel.configure(*_kernel_scope(rules))
+        self.speaker.configure(self._spoken(rules))
+
+    def _heard_of_kernel(self, event: Event) -> None:
+        """Sockets and sources follow the interfaces, before the node hears of them and speaks."""
+        if isinstance(event, InterfaceChanged):
+            self.speaker.addresses(event.name, event.v4, event.v6)
+        self._pump.deliver(event)
+
+    def _spoken(self, rules: Rules) -> list[RouterWire]:
+        """How each router of the node's rules speaks; those being given up speak as they did."""
+        routers = [router for group in rules.groups.values() for router in group.routers]
+        self._wires = {router.name: dataclasses.replace(self._wires[router.name], rules=router) for router in routers}
+        return list(self._wires.values())
+
+    def _learn_wires(self, config: Config) -> None:
+        self._wires |= {wire.rules.name: wire for wire in config.routers}
+
+    # --- the end
+
+    async def _end(self, storing: asyncio.Task[None]) -> Exit:
+        """Wait for whatever ends the agent, and let go of everything."""
+        pump = self._pump
+        ends: set[asyncio.Future[Any]] = {pump.resigned, pump.failed, self._at_once, storing}
+        await asyncio.wait({*ends, self._stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopping.done():
+            patience = 2 * self._node.rules.ttl / S + 2
+            await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if pump.resigned.done():
+            await self.store.resign()
+            _LOG.info("stopped")
+            return Exit.OK
+        if pump.failed.done() or storing.done():
+            if storing.done() and not storing.cancelled() and (error := storing.exception()) is not None:
+                _LOG.critical("the etcd adapter ended", exc_info=error)
+            await self._abandon()
+            return Exit.FAILED
+        left = [name for name, state in self._node.groups.items() if not isinstance(state, Following)]
+        gone = [] if self._at_once.done() else await self._abandon()
+        _LOG.error(
+            "stopped, but not cleanly: in etcd %s not given up, so that the others wait until the lease is over; %s",
+            f"{', '.join(left) or 'the session'} is",
+            "a second signal ended the wait" if self._at_once.done() else _removed(gone),
+        )
+        return Exit.UNCLEAN
+
+    async def _abandon(self) -> list[str]:
+        """Take all addresses away without asking the node; return the groups whose removal was not confirmed."""
+        waiting = set(self._node.rules.groups)
+        over = asyncio.get_running_loop().create_future()
+
+        def heard(event: Event) -> None:
+            if isinstance(event, AddressesRemoved | KernelFailed) and event.serial == 0:
+                if isinstance(event, AddressesRemoved):
+                    waiting.discard(event.group)
+                if not waiting and not over.done():
+                    over.set_result(None)
+
+        self._pump.divert(heard)
+        for group in tuple(waiting):
+            self.kernel.remove(RemoveAddresses(group, 0))
+        await asyncio.wait([over], timeout=ABANDON_PATIENCE)
+        if waiting:
+            _LOG.error("the kernel did not confirm that the addresses are gone: %s", ", ".join(sorted(waiting)))
+        return sorted(waiting)
+
+    def _stop(self) -> None:
+        if self._stopping.done():
+            if not self._at_once.done():
+                self._at_once.set_result(None)
+            return
+        self._stopping.set_result(None)
+        self._pump.deliver(StopRequested())
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised. Each stands for itself (a packet, a timer), so the agent goes on, and says so."""
+        _LOG.error("%s", context.get("message"), exc_info=context.get("exception"))
+
+    # --- reload
+
+    def _reload(self) -> None:
+        if self._stopping.done():
+            return
+        self._reload_again = self._reloading is not None
+        if self._reloading is None:
+            self._reloading = asyncio.create_task(self._read_again(), name="reload")
+            self._reloading.add_done_callback(self._reloaded)
+
+    def _reloaded(self, task: asyncio.Task[None]) -> None:
+        self._reloading = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("reload failed, nothing changed", exc_info=error)
+        if self._reload_again:
+            self._reload()
+
+    async def _read_again(self) -> None:
+        # In a thread: a large file takes seconds, and the lease is renewed four times in each ttl.
+        loaded = await asyncio.to_thread(prepare, self._path)
+        if isinstance(loaded, Invalid):
+            for line in loaded.errors:
+                _LOG.error("%s", line)
+            _LOG.error("reload refused, nothing changed")
+            return
+        for line in loaded.warnings:
+            _LOG.warning("%s", line)
+        old, new = self._config, loaded.config
+        if fixed := _needs_restart(old, new):
+            _LOG.error("reload refused, nothing changed: a restart is needed to change %s", ", ".join(fixed))
+        elif old == new:
+            _LOG.info("reload: nothing changed")
+        elif not self._stopping.done():
+            self._config = new
+            self._learn_wires(new)
+            self._log.set_level(new.log.level)
+            _LOG.info("reload: %s", _difference(old, new))
+            self._pump.deliver(RulesChanged(new.rules(**self._identity)))
+
+
+def _refuse(code: Exit, *lines: str) -> Exit:
+    for line in lines:
+        print(line, file=sys.stderr)
+    return code
+
+
+def _etcd_settings(config: Config) -> EtcdSettings:
+    """For the adapter. OSError or UnicodeDecodeError if the password can not be read."""
+    keys = config.etcd
+    password = keys.password
+    if keys.password_file is not None:
+        password = Path(keys.password_file).read_text().rstrip("\r\n")
+    return EtcdSettings(
+        endpoints=keys.endpoints,
+        cluster=config.cluster,
+        ca=_path(keys.ca),
+        certificate=_path(keys.cert),
+        key=_path(keys.key),
+        user=keys.user,
+        password=password,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _kernel_scope(rules: Rules) -> tuple[set[str], dict[str, tuple[VirtualAddress, ...]]]:
+    """The interfaces to report, and the addresses that each group may come to hold."""
+    groups = rules.groups.items()
+    interfaces = {interface for _, group in groups for interface in used(group)}
+    return interfaces, {name: tuple(a for r in group.routers for a in r.addresses) for name, group in groups}
+
+
+def _needs_restart(old: Config, new: Config) -> list[str]:
+    """The keys that differ and can not be changed while the agent runs."""
+    pairs = {
+        "node": (old.node, new.node),
+        "cluster": (old.cluster, new.cluster),
+        "etcd": (old.etcd, new.etcd),
+        "log.format": (old.log.format, new.log.format),
+    }
+    return [name for name, (before, after) in pairs.items() if before != after]
+
+
+def _difference(old: Config, new: Config) -> str:
+    before = {group.name: group for group in old.groups}
+    after = {group.name: group for group in new.groups}
+    changed = [name for name in after if name in before and after[name] != before[name]]
+    parts = {
+        "added": [name for name in after if name not in before],
+        "removed": [name for name in before if name not in after],
+        "changed": changed,
+    }
+    told = [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
+    if old.lease != new.lease:
+        told.append("lease")
+    if old.log != new.log:
+        told.append(f"log level {new.log.level}")
+    return "; ".join(told) or "how virtual routers speak"
+
+
+def _removed(left: list[str]) -> str:
+    return f"the addresses of {', '.join(left)} may still be there" if left else "the addresses are gone"
