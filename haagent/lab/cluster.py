@@ -45,9 +45,9 @@ class Cluster:
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
 
-    def start(self, *hosts: Host) -> None:
+    def start(self, hosts: Sequence[Host] | None = None) -> None:
         """Start the agents of these hosts, or of all; do not wait for anything."""
-        for host in hosts or self.lab.hosts:
+        for host in self.lab.hosts if hosts is None else hosts:
             argv = [sys.executable, "-m", "haagent", "run", "-c", str(self.config(host))]
             env = {"PYTHONPATH": str(Path(haagent.__file__).parents[1])}
             self.agents[host.name] = host.spawn(argv, name="agent", env=env)
@@ -60,7 +60,7 @@ class Cluster:
     def restore(self) -> None:
         """Undo every fault, start what does not run, and wait until every node is a candidate and one owns."""
         self.lab.heal()
-        self.start(*self.missing())
+        self.start(self.missing())
         self.wait(self._complete, "all nodes are candidates, and one owns the group")
 
     def owner(self) -> str:

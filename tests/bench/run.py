@@ -113,7 +113,7 @@ def _page(rows: Sequence[Row]) -> str:
         "",
         "Written by `make bench ARGS='--out docs/MEASURED'`, not by hand: three nodes, one etcd and a client in",
         f"namespaces of one machine ({os.cpu_count()} shared cores, kernel {platform.release()}, Python",
-        f"{platform.python_version()}). *Gap*: the longest time in which the client, asking every 2 ms by ARP and ICMP,",
+        f"{platform.python_version()}). *Gap*: the longest time in which the client, asking each 2 ms by ARP and ICMP,",
         "had no answer. *Took*: from the event to the new owner's first answer. *Overlaps*: trials in which two nodes",
         "answered at one instant, and for how long at the most.",
         "",
