@@ -90,3 +90,35 @@ class Speaker(Protocol):
     def announce(self, router: str) -> None:
         """Send gratuitous ARP or unsolicited neighbour advertisements for the router's addresses."""
         ...
+
+
+class GateClosedError(Exception):
+    """The kernel refused to renew the gate: it had closed, or was about to. Nothing passes any more; step down."""
+
+
+class GateFailedError(Exception):
+    """The kernel can not do what the gate needs, or somebody took the gate away; the message says what."""
+
+
+class Gate(Protocol):
+    """Kernel rules that let packets from and to the addresses pass only until a deadline, whatever becomes of the agent.
+
+    Every call is done when it returns, in well under a millisecond for one address; all raise GateFailedError. The
+    gate is there for every address that `protect` named, closed until opened.
+    """
+
+    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Have a gate for just these addresses, on their interfaces. Those that stay keep the state they have."""
+        ...
+
+    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
+        """Let these addresses of the group pass until then, never longer. Raises GateClosedError if it came too late."""
+        ...
+
+    def renew(self, until: Instant) -> None:
+        """Let all that is open pass until then. Raises GateClosedError if any of it had closed: then all is closed."""
+        ...
+
+    def close(self, group: str) -> None:
+        """Let nothing of the group pass from now on. Closing what is closed is nothing."""
+        ...
