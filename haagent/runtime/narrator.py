@@ -29,6 +29,7 @@ class Narrator:
 
     def __init__(self) -> None:
         self._interfaces: dict[str, str] = {}
+        self._stopping = False
 
     def heard(self, event: Event) -> None:
         """An event is about to be fed."""
@@ -38,6 +39,7 @@ class Narrator:
             case KernelFailed(group=group, why=why):
                 _LOG.error("%s: the kernel did not do as told: %s", group, why, extra=fields(group=group))
             case StopRequested():
+                self._stopping = True
                 _LOG.info("stopping: giving up what is owned")
             case _:
                 pass
@@ -46,7 +48,7 @@ class Narrator:
         """An effect is about to be performed."""
         match effect:
             case RoleChanged():
-                _role(effect)
+                self._role(effect)
             case Alarm(kind=kind, subject=subject, detail=detail, raised=raised):
                 what = f"{kind} {subject}".rstrip()
                 if raised:
@@ -73,9 +75,9 @@ class Narrator:
             level = logging.INFO if event.up else logging.WARNING
             _LOG.log(level, "interface %s: %s", event.name, state, extra=fields(interface=event.name))
 
-
-def _role(change: RoleChanged) -> None:
-    level = logging.WARNING if change.after is Role.FAULT else logging.INFO
-    words = "%s: %s -> %s (%s)"
-    about = fields(group=change.group, epoch=change.epoch)
-    _LOG.log(level, words, change.group, change.before, change.after, change.why, extra=about)
+    def _role(self, change: RoleChanged) -> None:
+        fault = change.after is Role.FAULT and not self._stopping
+        level = logging.WARNING if fault else logging.INFO
+        words = "%s: %s -> %s (%s)"
+        about = fields(group=change.group, epoch=change.epoch)
+        _LOG.log(level, words, change.group, change.before, change.after, change.why, extra=about)
