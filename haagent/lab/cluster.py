@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,27 +24,45 @@ GROUP = "web"
 
 
 class Cluster:
-    """One agent a host. `ttl` as in the configuration; `routers` replaces the one virtual router `web`."""
+    """One agent a host.
 
-    def __init__(self, lab: Lab, *, ttl: str = "1s", routers: Sequence[Mapping[str, Any]] | None = None) -> None:
+    `ttl` as in the configuration; `routers` replaces the one virtual router `web`; `group` is the one that is asked
+    about; `keys` are further top-level keys of all configurations, `differences` those of single hosts, by name.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        ttl: str = "1s",
+        routers: Sequence[Mapping[str, Any]] | None = None,
+        group: str = GROUP,
+        keys: Mapping[str, Any] | None = None,
+    ) -> None:
         self.lab = lab
+        self.group = group
         self.agents: dict[str, Process] = {}
-        self._ttl = ttl
-        self._routers = routers or [web_router()]
-
-    def config(self, host: Host, **changes: Any) -> Path:
-        """Write the host's configuration, with top-level keys replaced by `changes`; returns the file."""
-        content = {
-            "node": host.name,
+        self.differences: dict[str, dict[str, Any]] = {}
+        self._keys = {
             "cluster": NAME,
-            "etcd": {"endpoints": list(self.lab.etcd.endpoints)},
-            "lease": {"ttl": self._ttl},
-            "virtual_routers": [dict(router) for router in self._routers],
-            **changes,
+            "etcd": {"endpoints": list(lab.etcd.endpoints)},
+            "lease": {"ttl": ttl},
+            "virtual_routers": [dict(router) for router in routers or [web_router()]],
+            **(keys or {}),
         }
+
+    def config(self, host: Host) -> Path:
+        """Write the host's configuration; returns the file."""
+        content = {"node": host.name, **self._keys, **self.differences.get(host.name, {})}
         path = self.lab.directory / f"{host.name}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
+
+    def reload(self, host: Host, **changes: Any) -> None:
+        """Have the host's agent read its configuration again, with these top-level keys replaced from now on."""
+        self.differences.setdefault(host.name, {}).update(changes)
+        self.config(host)
+        self.agents[host.name].signal(signal.SIGHUP)
 
     def start(self, hosts: Sequence[Host] | None = None) -> None:
         """Start the agents of these hosts, or of all; do not wait for anything."""
@@ -67,7 +86,7 @@ class Cluster:
         """The node that the group's record names; LabError if it names none, or was released."""
         record = self.record()
         if record is None or record["clean"]:
-            raise LabError(f"{GROUP} has no owner: {record}")
+            raise LabError(f"{self.group} has no owner: {record}")
         return str(record["node"])
 
     def epoch(self) -> int:
@@ -77,7 +96,7 @@ class Cluster:
 
     def record(self) -> dict[str, Any] | None:
         """The group's ownership record as it stands in etcd."""
-        text = self.lab.etcd.ctl("get", "--print-value-only", f"/haagent/{NAME}/owners/{GROUP}")
+        text = self.lab.etcd.ctl("get", "--print-value-only", f"/haagent/{NAME}/owners/{self.group}")
         return json.loads(text) if text.strip() else None
 
     def candidates(self) -> frozenset[str]:
@@ -87,7 +106,7 @@ class Cluster:
         members = {
             key.rpartition("/")[2]: json.loads(value) for key, value in zip(lines[::2], lines[1::2], strict=True)
         }
-        return frozenset(name for name, member in members.items() if _may_own(member))
+        return frozenset(name for name, member in members.items() if _may_own(member, self.group))
 
     def wait(self, condition: Callable[[], bool], what: str, *, timeout: float = 15.0) -> None:
         """Poll until it is so; LabError says what was waited for, and what the agents' logs end with."""
@@ -113,6 +132,6 @@ def web_router(**changes: Any) -> dict[str, Any]:
     return {"name": GROUP, "vrid": 51, "interface": "eth0", "addresses": [f"{vip4()}/24"], **changes}
 
 
-def _may_own(member: Mapping[str, Any]) -> bool:
-    standing = member.get("standings", {}).get(GROUP)
+def _may_own(member: Mapping[str, Any], group: str) -> bool:
+    standing = member.get("standings", {}).get(group)
     return standing is not None and standing["priority"] > 0
