@@ -1,0 +1,270 @@
+"""The node's renewals: when it asks, under which guards, what makes them count, and what it does when none does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from haagent.core.context import LAPSE, RENEW, Context
+from haagent.core.lease import Held, Unheld
+from haagent.core.model import Alarm, Ask, Asking, Commit, Effect, ExtendAddresses, LeaseChanged, Resync
+from haagent.core.records import Garbage, Guard, Key, Kind, LeaseValue, Put, Seen
+from haagent.core.renewal import GUARDS_AT_MOST, Renewals
+from haagent.core.units import MS, S
+from tests.unit.core.values import LEASES, OWNERS, PATIENCE, leases, listed, owner, owners, rules, seen, watched
+
+GONE = seen(Kind.LEASES, "a", None, 9)
+
+
+def mine(turn: int, revision: int, created: int = 2) -> Seen:
+    return seen(Kind.LEASES, "a", LeaseValue("a1", "host-a", 1 * S, turn), revision, created)
+
+
+@dataclass
+class Desk:
+    """Renewals, with what a node does around them: the view first, then the news."""
+
+    context: Context = field(default_factory=lambda: Context(rules()))
+
+    def __post_init__(self) -> None:
+        self.renewals = Renewals(self.context)
+        list(self.context.view.list(listed(1), self.context.rules, 0))
+
+    def ask(self, now: int, *owned: str) -> tuple[Effect, ...]:
+        self.context.now = now
+        self.renewals.ask(owned)
+        return self.said()
+
+    def show(self, now: int, *news: Seen) -> tuple[Effect, ...]:
+        self.context.now = now
+        for one in self.context.view.watch(watched(*news), self.context.rules, now):
+            if one.key == LEASES:
+                self.renewals.own_key(one, streamed=True)
+        return self.said()
+
+    def said(self) -> tuple[Effect, ...]:
+        said = tuple(self.context.out)
+        self.context.out.clear()
+        return said
+
+    def due(self) -> int:
+        return self.context.timers.next()
+
+    @property
+    def lease(self) -> Held | Unheld:
+        return self.renewals.lease
+
+
+def holding() -> Desk:
+    desk = Desk()
+    desk.ask(0)
+    desk.show(10 * MS, mine(1, 2))
+    assert isinstance(desk.lease, Held)
+    return desk
+
+
+def guards(said: tuple[Effect, ...]) -> tuple[Guard, ...]:
+    (commit,) = said
+    assert isinstance(commit, Commit)
+    return commit.guards
+
+
+# --- asking
+
+
+def test_the_first_renewal_is_guarded_by_there_being_no_key():
+    desk = Desk()
+    put = Put(LEASES, LeaseValue("a1", "host-a", 1 * S, 1), session=True)
+    ask = Ask(Asking.RENEW, "a", 1)
+    assert desk.ask(0) == (Commit(ask, (Guard(LEASES, 0),), (put,), (), 1 * S),)
+    assert desk.due() == 250 * MS
+
+
+def test_nothing_is_asked_before_etcd_was_listed():
+    desk = Desk(Context(rules()))
+    desk.context.view.forget()
+    assert desk.ask(0) == ()
+
+
+def test_each_renewal_is_guarded_by_the_one_before_and_numbered():
+    desk = holding()
+    said = desk.ask(250 * MS)
+    assert guards(said) == (Guard(LEASES, 2),)
+    assert isinstance(said[0], Commit)
+    assert said[0].ask.number == 2
+    assert desk.due() == 500 * MS
+
+
+def test_a_lease_key_of_our_predecessor_is_taken_over():
+    desk = Desk()
+    desk.show(0, leases(7, "a", 0))
+    assert guards(desk.ask(0)) == (Guard(LEASES, 7),)
+
+
+def test_something_new_is_asked_at_once():
+    desk = holding()
+    desk.context.now = 100 * MS
+    desk.renewals.now()
+    assert desk.due() == 100 * MS
+    assert desk.lease.questions.next_at == 100 * MS
+
+
+# --- what counts
+
+
+def test_the_lease_begins_when_the_stream_shows_a_renewal():
+    desk = Desk()
+    desk.ask(0)
+    assert desk.show(10 * MS, mine(1, 2)) == (LeaseChanged(True, "renewals are seen"),)
+    assert isinstance(desk.lease, Held)
+    assert desk.lease.held_until == 970 * MS
+    desk.context.timers.set(RENEW, 9 * S)
+    assert desk.due() == 970 * MS
+    assert desk.context.timers.pop(970 * MS) == LAPSE
+
+
+def test_a_renewal_that_only_an_answer_shows_does_not_count_until_the_stream_does():
+    desk = Desk()
+    desk.ask(0)
+    assert not desk.renewals.own_key(mine(1, 2), streamed=False)
+    assert isinstance(desk.lease, Unheld)
+    assert desk.show(10 * MS, mine(1, 2)) == (LeaseChanged(True, "renewals are seen"),)
+
+
+def test_each_further_renewal_lets_the_kernel_extend():
+    desk = holding()
+    desk.ask(250 * MS)
+    assert desk.show(260 * MS, mine(2, 3)) == (ExtendAddresses(1220 * MS),)
+    assert desk.show(270 * MS, mine(2, 3)) == (), "once"
+
+
+@pytest.mark.parametrize(
+    "news", [GONE, leases(9, "a", 0), leases(9, "a", 2, host="host-z"), seen(Kind.LEASES, "a", Garbage("?"), 9)]
+)
+def test_a_lease_key_that_is_not_ours_any_more_is_written_anew_at_once_and_what_is_held_stays(news: Seen):
+    desk = holding()
+    desk.show(100 * MS, news)
+    assert desk.due() == 100 * MS
+    assert isinstance(desk.lease, Held)
+    assert desk.lease.held_until == 970 * MS
+
+
+def test_lapse_is_noticed_first_and_said_once():
+    desk = holding()
+    desk.context.now = 970 * MS - 1
+    assert not desk.renewals.lapse_if_over()
+    desk.context.now = 970 * MS
+    assert desk.renewals.lapse_if_over()
+    assert desk.said() == (LeaseChanged(False, "it ran out"),)
+    assert not desk.renewals.lapse_if_over()
+    desk.renewals.give_up("again")
+    assert desk.said() == ()
+
+
+def test_a_shorter_ttl_moves_the_lapse_when_it_is_asked():
+    desk = holding()
+    desk.context.rules = replace(desk.context.rules, ttl=300 * MS)
+    desk.ask(100 * MS)
+    desk.context.timers.set(RENEW, 9 * S)
+    assert desk.due() == 370 * MS
+
+
+# --- the key vanished while we own
+
+
+def test_a_key_that_vanished_is_written_anew_only_while_what_we_own_is_as_we_know_it():
+    desk = holding()
+    desk.show(20 * MS, owners(3, owner("a")))
+    assert guards(desk.ask(30 * MS, "web")) == (Guard(LEASES, 2),), "while the key is there, it is guard enough"
+    desk.show(100 * MS, GONE)
+    assert guards(desk.ask(100 * MS, "web", "gone")) == (
+        Guard(LEASES, 0),
+        Guard(OWNERS, 3),
+        Guard(Key(Kind.OWNERS, "gone"), 0),
+    )
+
+
+def test_ninety_nine_groups_are_guarded():
+    desk = holding()
+    desk.show(100 * MS, GONE)
+    names = [f"g{number}" for number in range(GUARDS_AT_MOST - 1)]
+    assert len(guards(desk.ask(100 * MS, *names))) == GUARDS_AT_MOST
+    assert isinstance(desk.lease, Held)
+
+
+def test_more_groups_than_a_transaction_can_guard_are_let_go_first():
+    desk = holding()
+    desk.show(100 * MS, GONE)
+    names = [f"g{number}" for number in range(GUARDS_AT_MOST)]
+    lost, commit = desk.ask(100 * MS, *names)
+    assert isinstance(lost, LeaseChanged)
+    assert not lost.held
+    assert isinstance(desk.lease, Unheld)
+    assert guards((commit,)) == (Guard(LEASES, 0),)
+    # And what is shown then is a new chain.
+    assert desk.show(110 * MS, mine(2, 10, 10)) == (LeaseChanged(True, "renewals are seen"),)
+    assert isinstance(desk.lease, Held)
+    assert desk.lease.since == 10
+
+
+# --- our name on another host
+
+
+def test_another_living_host_with_our_name_is_waited_for_and_told_once():
+    desk = Desk()
+    desk.show(0, leases(7, "a", 2, host="host-z"))
+    (alarm,) = desk.ask(10 * MS)
+    assert alarm == Alarm("name-in-use", "a", "by incarnation a2 on host host-z", raised=True)
+    assert desk.due() == PATIENCE
+    assert desk.lease.questions.round == 0
+    desk.show(250 * MS, leases(8, "a", 2, host="host-z", round=2))
+    assert desk.ask(250 * MS) == ()
+    assert desk.due() == 250 * MS + PATIENCE
+    calm, commit = desk.ask(250 * MS + PATIENCE)
+    assert calm == replace(alarm, raised=False)
+    assert guards((commit,)) == (Guard(LEASES, 8),)
+
+
+@pytest.mark.parametrize("news", [leases(7, "a", 0), leases(7, "a", 1, host="host-z")])
+def test_our_predecessor_and_our_own_key_are_not_waited_for(news: Seen):
+    desk = Desk()
+    desk.show(0, news)
+    assert guards(desk.ask(10 * MS)) == (Guard(LEASES, 7),)
+
+
+# --- silence
+
+
+def test_two_renewals_in_a_row_without_an_answer_are_an_alarm_until_one_is_shown():
+    desk = holding()
+    desk.renewals.unanswered("no answer in time")
+    assert desk.said() == ()
+    desk.renewals.unanswered("no answer in time")
+    desk.renewals.unanswered("refused")
+    assert desk.said() == (Alarm("etcd-silent", "etcd", "no answer in time", raised=True),)
+    desk.ask(250 * MS)
+    assert desk.show(260 * MS, mine(2, 3)) == (
+        Alarm("etcd-silent", "etcd", "no answer in time", raised=False),
+        ExtendAddresses(1220 * MS),
+    )
+    desk.renewals.unanswered("one")
+    assert desk.said() == ()
+
+
+def test_a_watch_that_hangs_is_begun_anew_and_not_more_often_than_renewals_are():
+    desk = holding()
+    desk.renewals.committed(5)
+    assert Resync() not in desk.ask(100 * MS), "the stream may be a little behind"
+    desk.renewals.committed(6)
+    resyncs = [now for now in range(250, 1010, 10) if Resync() in desk.ask(now * MS)]
+    assert resyncs == [260, 510, 760]
+
+
+def test_a_watch_that_shows_what_was_done_is_left_alone():
+    desk = holding()
+    desk.renewals.committed(5)
+    list(desk.context.view.watch(watched(revision=5), desk.context.rules, 100 * MS))
+    assert Resync() not in desk.ask(900 * MS)
+    desk.renewals.committed(5)
+    assert Resync() not in desk.ask(1900 * MS), "it was shown before it was answered"

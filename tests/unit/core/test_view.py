@@ -1,0 +1,357 @@
+"""What a node may conclude from etcd: news by revision, evidence by incarnation, and from when a claim is safe.
+
+Ordinary numbers: a ttl of 1 s is waited for 1030 ms (1 % for the clocks, 20 ms for the kernel).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from haagent.core.records import Garbage, Key, Kind, Seen, Standing
+from haagent.core.units import MS, NEVER, S
+from haagent.core.view import View, patience
+from tests.unit.core.values import (
+    OWNERS,
+    PATIENCE,
+    A,
+    B,
+    C,
+    intents,
+    leases,
+    listed,
+    members,
+    owner,
+    owners,
+    rules,
+    seen,
+    show,
+    view,
+    watched,
+)
+
+RULES = rules()
+
+
+def take(to: View, *news: Seen, revision: int, now: int, cluster: str = "etcd") -> list[Seen]:
+    return list(to.list(listed(revision, *news, cluster=cluster), RULES, now))
+
+
+def claimable(known: View) -> int:
+    return known.claimable_at("web", RULES)
+
+
+# --- news, by revision
+
+
+def test_older_news_never_overrides_newer():
+    known = view(owners(5, owner(epoch=2)))
+    assert show(known, owners(4, owner("c", epoch=1)), now=1 * S) == []
+    assert known.record("web") == owner(epoch=2)
+
+
+def test_the_same_revision_is_no_news_and_keeps_the_time_at_which_it_was_first_seen():
+    known = view(leases(4), owners(5, owner()), now=0)
+    assert take(known, leases(4), owners(5, owner()), revision=9, now=900 * MS) == []
+    assert claimable(known) == PATIENCE
+    assert known.observed_since == 0
+
+
+def test_a_renewal_is_new_evidence():
+    known = view(leases(4), owners(5, owner()), now=0)
+    assert show(known, leases(6, round=2), now=250 * MS) == [leases(6, round=2)]
+    assert claimable(known) == 250 * MS + PATIENCE
+
+
+def test_a_node_is_always_shown_its_own_lease_key_again():
+    # An answer showed it first; only the stream makes it count, so the stream must pass it on.
+    known = view()
+    mine = leases(4, "a")
+    assert known.answer(mine, RULES, 1)
+    assert show(known, mine, now=2) == [mine]
+    assert take(known, mine, revision=5, now=3) == [mine]
+    assert show(known, leases(4, "b"), now=4) == [leases(4, "b")]
+    assert show(known, leases(4, "b"), now=5) == []
+
+
+def test_what_a_later_list_does_not_show_is_gone():
+    known = view(leases(2), owners(3, owner()), members(4), intents(5, "a"))
+    news = take(known, leases(2), revision=9, now=1 * S)
+    assert {one.key for one in news} == {OWNERS, Key(Kind.MEMBERS, "b"), Key(Kind.INTENTS, "web")}
+    assert all(one.value is None and one.revision == 9 for one in news)
+    assert known.record("web") is None
+    assert known.members == {}
+    assert known.intents == {}
+    assert known.by_source == {}
+
+
+def test_a_list_does_not_remove_what_an_answer_showed_later():
+    known = view()
+    assert known.answer(owners(9, owner()), RULES, 1)
+    assert take(known, revision=7, now=2) == []
+    assert known.record("web") == owner()
+
+
+def test_a_watch_passes_over_what_it_does_not_show():
+    known = view(owners(3, owner()))
+    assert show(known, now=1) == []
+    list(known.watch(watched(revision=8), RULES, 2))
+    assert (known.revision, known.record("web")) == (8, owner())
+    list(known.watch(watched(revision=5), RULES, 3))
+    assert known.revision == 8, "the stream does not go back"
+
+
+# --- answers
+
+
+@pytest.mark.parametrize("revision, news", [(3, False), (5, False), (6, True)])
+def test_an_answer_counts_if_it_is_ahead_of_what_is_known_of_the_key(revision: int, news: bool):
+    known = view(owners(5, owner()))
+    assert known.answer(owners(revision, owner("c", epoch=9)), RULES, 1 * S) is news
+    record = known.record("web")
+    assert record is not None
+    assert record.node == ("c" if news else "b")
+
+
+@pytest.mark.parametrize("revision, news", [(4, False), (7, False), (8, True)])
+def test_an_answer_about_an_absent_key_counts_if_it_is_ahead_of_the_stream(revision: int, news: bool):
+    # The stream is complete up to 7: what existed at 4 has been removed since.
+    known = view()
+    list(known.watch(watched(revision=7), RULES, 0))
+    assert known.answer(owners(revision, owner()), RULES, 1 * S) is news
+    assert (known.record("web") is None) is not news
+
+
+def test_a_late_answer_does_not_bring_back_what_was_removed():
+    known = view(owners(5, owner()))
+    show(known, owners(8, None), now=1)
+    assert not known.answer(owners(5, owner()), RULES, 2)
+    assert not known.answer(owners(8, owner()), RULES, 2)
+    assert known.record_revision("web") == 0
+
+
+def test_an_answer_that_shows_a_removal_counts():
+    known = view(owners(5, owner()))
+    assert known.answer(owners(9, None), RULES, 1 * S)
+    assert known.record("web") is None
+    assert show(known, owners(7, owner("c")), now=2 * S) == [], "the stream is still behind"
+
+
+# --- evidence, by incarnation
+
+
+def test_evidence_is_the_later_of_lease_and_record():
+    known = view(leases(4), now=0)
+    show(known, owners(5, owner()), now=400 * MS)
+    assert claimable(known) == 400 * MS + PATIENCE
+    show(known, leases(6), now=700 * MS)
+    assert claimable(known) == 700 * MS + PATIENCE
+
+
+def test_a_restarted_agent_does_not_keep_the_dead_ones_record_alive():
+    known = view(leases(4), owners(5, owner()), now=0)
+    for turn in range(1, 9):
+        show(known, leases(5 + turn, "b", 2, round=turn), now=turn * 250 * MS)
+    assert claimable(known) == PATIENCE
+    assert known.alive("b2", 2 * S)
+    assert not known.alive("b1", 2 * S)
+
+
+def test_evidence_of_an_incarnation_stays_when_its_key_is_removed():
+    known = view(leases(4), owners(5, owner()), now=0)
+    show(known, seen(Kind.LEASES, "b", None, 6), now=100 * MS)
+    assert known.lease_revision("b") == 0
+    assert known.alive("b1", PATIENCE - 1)
+    assert claimable(known) == PATIENCE
+
+
+@pytest.mark.parametrize("now, alive", [(PATIENCE - 1, True), (PATIENCE, False)])
+def test_an_incarnation_is_alive_until_its_evidence_expires(now: int, alive: bool):
+    assert view(leases(4)).alive("b1", now) is alive
+    assert not view(leases(4)).alive("unheard-of", now)
+
+
+@pytest.mark.parametrize("ttl", [300 * MS, 1 * S, 60 * S])
+def test_the_holders_own_ttl_is_waited_for(ttl: int):
+    known = view(leases(4, ttl=ttl), owners(5, owner(ttl=ttl)), now=0)
+    assert claimable(known) == ttl * 101 // 100 + 20 * MS == patience(ttl, 20 * MS)
+
+
+def test_evidence_that_expired_is_forgotten_once_there_is_much_of_it():
+    known = view(leases(2))
+    for turn in range(2, 40):
+        show(known, leases(turn + 1, "b", turn), now=turn * 10 * S)
+        known.drop_expired(turn * 10 * S)
+        assert len(known.evidence) <= 11
+    assert known.alive("b39", 390 * S)
+
+
+def test_evidence_that_still_counts_is_kept_however_much_there_is():
+    known = view()
+    for turn in range(40):
+        show(known, leases(turn + 2, "b", turn), now=turn * MS)
+    known.drop_expired(40 * MS)
+    assert len(known.evidence) == 40
+
+
+# --- from when a claim is safe
+
+
+def test_nothing_is_claimable_before_the_first_list():
+    assert View("a").claimable_at("web", RULES) == NEVER
+
+
+@pytest.mark.parametrize(
+    "record, expected",
+    [
+        pytest.param(None, 100 * MS + PATIENCE, id="absent: from when observing began"),
+        pytest.param(Garbage("what is this"), 100 * MS + PATIENCE, id="unreadable: from when it was seen"),
+        pytest.param(owner(), 100 * MS + PATIENCE, id="another's"),
+        pytest.param(owner(clean=True), 100 * MS, id="clean"),
+        pytest.param(owner("a", 1), 100 * MS, id="our own, in name only"),
+        pytest.param(owner("a", 0), 100 * MS, id="our predecessor's on this host"),
+        pytest.param(owner("a", 0, host="host-z"), 100 * MS + PATIENCE, id="our name on another host"),
+        pytest.param(owner("a", 0, host="host-z", clean=True), 100 * MS, id="our name on another host, clean"),
+    ],
+)
+def test_claimable_at(record: object, expected: int):
+    news = () if record is None else (seen(Kind.OWNERS, "web", record, 3),)  # type: ignore[arg-type]
+    assert claimable(view(*news, now=100 * MS)) == expected
+
+
+def test_a_record_that_vanishes_is_waited_for_from_its_vanishing():
+    known = view(leases(4), owners(5, owner()), now=0)
+    show(known, owners(6, None), now=5 * S)
+    assert claimable(known) == 5 * S + PATIENCE
+    take(known, revision=9, now=6 * S)
+    show(known, owners(10, None), now=6 * S)
+    assert claimable(known) == 5 * S + PATIENCE, "it does not vanish twice"
+
+
+def test_a_record_that_turns_to_garbage_is_waited_for_from_then():
+    known = view(leases(4), owners(5, owner()), now=0)
+    show(known, owners(6, Garbage("not JSON")), now=5 * S)
+    assert claimable(known) == 5 * S + PATIENCE
+    assert known.record("web") is None
+    assert known.record_revision("web") == 6, "a claim is still guarded by it"
+
+
+def test_a_record_that_vanishes_is_waited_for_as_long_as_the_longest_lease_known():
+    known = view(leases(4, ttl=3 * S), owners(5, owner(ttl=3 * S)), now=0)
+    show(known, owners(6, None), now=5 * S)
+    assert claimable(known) == 5 * S + patience(3 * S, 20 * MS)
+
+
+def test_a_record_of_an_incarnation_that_is_forgotten_is_claimable():
+    known = view(owners(5, owner()), now=0)
+    known.evidence.clear()
+    assert claimable(known) == 0
+
+
+def test_the_epoch_is_the_highest_ever_seen():
+    known = view(owners(5, owner(epoch=7)))
+    show(known, owners(6, None), now=1)
+    show(known, owners(7, owner("c", epoch=3)), now=2)
+    assert known.epochs["web"] == 7
+
+
+# --- another history
+
+
+@pytest.mark.parametrize(
+    "cluster, revision, rewound", [("etcd", 9, False), ("etcd", 10, False), ("etcd", 8, True), ("other", 99, True)]
+)
+def test_a_list_of_another_history_is_noticed(cluster: str, revision: int, rewound: bool):
+    known = view(owners(9, owner()))
+    assert known.rewound(listed(revision, cluster=cluster)) is rewound
+    assert not View("a").rewound(listed(revision, cluster=cluster))
+
+
+def test_forgetting_begins_anew_but_keeps_what_may_still_hold():
+    known = view(leases(4), owners(5, owner(epoch=3)), members(6), intents(7, "a"), now=0)
+    known.forget()
+    assert claimable(known) == NEVER
+    assert (known.records, known.leases, known.members, known.intents, known.by_source) == ({}, {}, {}, {}, {})
+    take(known, owners(2, owner()), revision=3, now=500 * MS, cluster="other")
+    assert known.alive("b1", 500 * MS + PATIENCE - 1)
+    assert known.record_revision("web") == 2, "a lower revision of another history is news"
+    assert known.epochs["web"] == 3, "the epoch only grows"
+
+
+def test_after_a_wipe_one_more_ttl_is_waited():
+    known = view(leases(4), owners(5, owner()), now=0)
+    known.forget()
+    take(known, revision=1, now=5 * S, cluster="other")
+    assert claimable(known) == 5 * S + PATIENCE
+
+
+# --- who goes first
+
+
+@pytest.mark.parametrize(
+    "others, rank",
+    [
+        ((), 0),
+        ((members(2, priority=101),), 1),
+        ((members(2, priority=100, address=B),), 1),  # RFC 9568 6.4.3: the greater address goes first
+        ((members(2, priority=100, address=bytes([9, 9, 9, 9])),), 0),
+        ((members(2, priority=99),), 0),
+        ((members(2, priority=0),), 0),
+        ((members(2, priority=200, groups=("other",)),), 0),
+        ((members(2, priority=200), members(3, "c", priority=150, address=C)), 2),
+        ((members(2, priority=200), members(3, "c", priority=50, address=C)), 1),
+        ((members(2, "a", priority=255),), 0),
+    ],
+)
+def test_rank(others: tuple[Seen, ...], rank: int):
+    known = view(leases(10), leases(11, "c"), *others)
+    assert known.rank("web", RULES, Standing(100, A), 0) == rank
+
+
+def test_the_dead_have_no_rank():
+    known = view(leases(10), members(2, priority=200), now=0)
+    assert known.rank("web", RULES, Standing(100, A), PATIENCE - 1) == 1
+    assert known.rank("web", RULES, Standing(100, A), PATIENCE) == 0
+
+
+def test_whoever_just_released_goes_last():
+    known = view(leases(10), members(2, priority=200), owners(3, owner(clean=True)))
+    assert known.rank("web", RULES, Standing(100, A), 0) == 0
+
+
+def test_candidates_are_who_lists_the_group_and_ourselves():
+    known = view(members(2, "c"), members(3), members(4, "d", groups=("other",)))
+    assert known.candidates("web", RULES) == ("a", "b", "c")
+    assert view().candidates("web", RULES) == ("a",)
+
+
+# --- members
+
+
+def test_members_are_known_by_their_sources_as_they_are_now():
+    known = view(members(2, address=B), members(3, "c", address=C))
+    assert known.by_source == {B: "b", C: "c"}
+    show(known, members(4, address=A), now=1)
+    assert known.by_source == {A: "b", C: "c"}
+    show(known, seen(Kind.MEMBERS, "c", None, 5), now=2)
+    assert known.by_source == {A: "b"}
+    show(known, seen(Kind.MEMBERS, "b", Garbage("?"), 6), now=3)
+    assert (known.by_source, known.members) == ({}, {})
+
+
+def test_an_address_that_moved_to_another_member_stays_with_it():
+    known = view(members(2, address=B), members(3, "c", address=B))
+    assert known.by_source == {B: "c"}
+    show(known, members(4, address=A), now=1)
+    assert known.by_source == {A: "b", B: "c"}
+
+
+def test_an_intent_that_is_garbage_is_none():
+    known = view(intents(2, "c"))
+    show(known, seen(Kind.INTENTS, "web", Garbage("?"), 3), now=1)
+    assert known.intents == {}
+
+
+def test_history_is_never_read():
+    before = view()
+    assert show(before, seen(Kind.HISTORY, "web/1", Garbage("whatever"), 3), now=1)
+    assert before.records == {}
