@@ -1,0 +1,311 @@
+"""What goes wrong, and when: chance with a bias towards coincidence.
+
+Each world draws a handful of kinds of fault and how often they come ("swarm testing": a world in which everything
+happens is one in which nothing lasts). Most kinds look at when a holder's right ends, or a challenger's wait, and strike
+around that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from haagent.core.model import AdvertReceived
+from haagent.core.ownership import Following
+from haagent.core.records import Garbage, Intent, Key, Kind
+from haagent.core.units import MS, NEVER, Duration, Instant, S
+from tests.sim.cluster import Cluster
+from tests.sim.host import Agent, Host
+
+
+class Faults:
+    """Strikes a cluster from `start` until `until`."""
+
+    def __init__(self, cluster: Cluster, until: Instant) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.until = until
+        rng = self.world.rng
+        kinds = [kind for kind, weight in KINDS for _ in range(weight)]
+        self._kinds = [rng.choice(kinds) for _ in range(rng.choice((3, 5, 8, 14)))]
+        self._mean = rng.choice((150, 300, 600, 1_200)) * MS
+        self._backups: list[tuple[int, dict[object, object]]] = [(1, {})]
+        self._stranger_until: dict[str, Instant] = {}
+
+    def start(self) -> None:
+        """From now on."""
+        self.world.at(self.world.now, self._strike)
+
+    def _strike(self) -> None:
+        world = self.world
+        if world.now >= self.until:
+            return
+        world.rng.choice(self._kinds)(self)
+        if world.random() < 0.25:
+            world.at(world.now + 1, self._strike_beside)
+        world.at(world.now + int(world.rng.expovariate(1 / self._mean)) + 1, self._strike)
+
+    def _strike_beside(self) -> None:
+        self.world.rng.choice(self._kinds)(self)
+
+    # --- whom, and when
+
+    def _agent(self) -> Agent | None:
+        """Somebody; mostly who holds something."""
+        rng = self.world.rng
+        holders = self.cluster.holders()
+        if holders and rng.random() < 0.6:
+            return rng.choice(holders)[2]
+        running = [host.agent for host in self.world.hosts if host.agent is not None]
+        return rng.choice(running) if running else None
+
+    def _host(self) -> Host:
+        agent = self._agent()
+        return agent.host if agent is not None else self.world.rng.choice(self.world.hosts)
+
+    def _group(self) -> str:
+        return self.world.rng.choice(sorted(self.cluster.groups))
+
+    def _moment(self) -> Instant:
+        """A time worth being around: the end of somebody's right, or of somebody's wait."""
+        now, rng = self.world.now, self.world.rng
+        moments = [until for until, _, _ in self.cluster.holders()]
+        for host in self.world.hosts:
+            if host.agent is not None:
+                for state in host.agent.node.groups.values():
+                    if isinstance(state, Following) and state.claim_at < NEVER:
+                        moments.append(host.real(state.claim_at))
+        moments = [one for one in moments if one > now]
+        chosen = rng.choice(moments) if moments else now + self.cluster.ttl
+        return max(now + 1, chosen + rng.randint(-20 * MS, 60 * MS))
+
+    def _lasting(self) -> Duration:
+        """How long something lasts: a moment, until just around a deadline, some ttls, or long. Never beyond the end."""
+        rng, now = self.world.rng, self.world.now
+        chance = rng.random()
+        if chance < 0.2:
+            lasts = rng.randrange(1 * MS, 60 * MS)
+        elif chance < 0.65:
+            lasts = self._moment() - now
+        elif chance < 0.9:
+            lasts = int(self.cluster.ttl * 3 * rng.random()) + 1
+        else:
+            lasts = rng.randrange(1 * S, 10 * S)
+        return max(1, min(lasts, self.until - now))
+
+    # --- agents
+
+    def pause(self) -> None:
+        agent = self._agent()
+        if agent is not None:
+            agent.pause(self._lasting())
+
+    def stall(self) -> None:
+        """The agent stops between deciding and doing."""
+        agent = self._agent()
+        if agent is not None:
+            agent.stall_next = self._lasting()
+
+    def crash(self) -> None:
+        agent = self._agent()
+        if agent is not None:
+            self.world.crash(agent)
+            again = self.world.rng.choice((10 * MS, 200 * MS, self._lasting(), self._lasting()))
+            self.world.at(self.world.now + again, self.cluster.boot, agent.host, agent.name)
+
+    def stop(self) -> None:
+        agent = self._agent()
+        if agent is not None:
+            self.cluster.stop(agent, self._lasting())
+
+    def twin(self) -> None:
+        """Another machine comes up under a node's name, while that one may still run."""
+        cluster, world = self.cluster, self.world
+        if len(world.hosts) > cluster.size:
+            return
+        agent = self._agent()
+        if agent is None:
+            return
+        twin = cluster.add_host(f"t{cluster.size + 1}", edge=False)
+        world.remark("twin", f"{agent} on {twin.name}")
+        cluster.boot(twin, agent.name)
+        if world.random() < 0.5:
+            world.crash(agent)
+        world.at(world.now + self._lasting() + self.cluster.ttl, cluster.remove_host, twin)
+
+    # --- etcd and the way to it
+
+    def cut(self) -> None:
+        """One direction or both, and perhaps the watch."""
+        link, now, rng = self._host().link, self.world.now, self.world.rng
+        lasts = self._lasting()
+        which = rng.choice(("asking", "answers", "both", "all", "all"))
+        self.world.remark("cut", f"{which} for {lasts / MS:.1f} ms")
+        if which != "answers":
+            link.asking_cut_until = now + lasts
+        if which != "asking":
+            link.answers_cut_until = now + lasts
+        if which == "all":
+            link.watch_stalled_until = now + lasts
+
+    def stall_watch(self) -> None:
+        host = self._host()
+        lasts = self._lasting()
+        self.world.remark("watch stalls", f"{host.name} for {lasts / MS:.1f} ms")
+        host.link.watch_stalled_until = self.world.now + lasts
+
+    def break_watch(self) -> None:
+        agent = self._agent()
+        if agent is not None:
+            resume = self.world.random() >= self.world.compacts
+            self.world.remark("watch breaks", f"{agent}{'' if resume else ', compacted'}")
+            self.world.break_watch(agent, resume)
+
+    def lossy(self) -> None:
+        link = self._host().link
+        link.loss = 0.0 if link.loss else self.world.rng.choice((0.05, 0.3, 0.7))
+
+    def trap(self) -> None:
+        """One question of some kind: it, or its answer, arrives around a deadline; or is done after it was given up."""
+        host, rng = self._host(), self.world.rng
+        if rng.random() < 0.3:
+            host = rng.choice(self.world.hosts)
+        kind = rng.choice(("renew", "claim", "claim", "release", "member", "intent"))
+        how = rng.choice(("ask", "answer", "late"))
+        host.link.traps[kind] = (how, self.world.now + self._lasting())
+
+    def outage(self) -> None:
+        world = self.world
+        lasts = min(self._lasting(), 5 * S)
+        world.etcd_frozen = world.random() < 0.6
+        world.etcd_down_until = world.now + lasts
+        world.remark("etcd frozen" if world.etcd_frozen else "etcd down", f"for {lasts / MS:.1f} ms")
+        if not world.etcd_frozen and world.random() < 0.5:
+            for host in world.hosts:
+                if host.agent is not None:
+                    world.break_watch(host.agent, resume=world.random() >= world.compacts)
+
+    def revoke(self) -> None:
+        agent = self._agent()
+        if agent is not None:
+            self.world.revoke_session(agent)
+
+    def rewind(self) -> None:
+        """Wiped, or restored from a backup."""
+        rng, etcd = self.world.rng, self.world.etcd
+        if rng.random() < 0.6:
+            self._backups = [*self._backups[-3:], etcd.snapshot()]
+            return
+        if rng.random() < 0.4:
+            watchers = [host for host in self.world.hosts if host.agent is not None]
+            for host in watchers:
+                if rng.random() < 0.3:
+                    host.link.watch_stalled_until = self.world.now + self._lasting()
+        revision, keys = rng.choice((self._backups[0], *self._backups))
+        self.world.rewind(revision, keys, self.cluster.ttl)
+
+    # --- operators
+
+    def meddle(self) -> None:
+        """An operator deletes a key, or writes rubbish into it."""
+        rng, etcd = self.world.rng, self.world.etcd
+        keys = [key for key in etcd.keys if key.kind in (Kind.OWNERS, Kind.OWNERS, Kind.LEASES, Kind.MEMBERS)]
+        if not keys:
+            return
+        key = rng.choice(keys)
+        if rng.random() < 0.5:
+            self.world.remark("deleted by hand", "/".join(key))
+            etcd.write((), (key,), 0)
+        else:
+            self.world.remark("rubbish by hand", "/".join(key))
+            etcd.scribble(key, Garbage("not JSON"))
+
+    def switchover(self) -> None:
+        group, rng = self._group(), self.world.rng
+        to = f"n{rng.randint(1, self.cluster.size)}"
+        epoch = self.world.checker.epoch(group)
+        self.world.remark("switchover", f"{group} to {to}")
+        self.world.etcd.scribble(Key(Kind.INTENTS, group), Intent(to, epoch, "operator"))
+
+    def reload(self) -> None:
+        rng, cluster = self.world.rng, self.cluster
+        changes = [cluster.change_ttl, cluster.change_priorities, cluster.change_addresses, cluster.change_groups]
+        if Faults.rewind in self._kinds:
+            del changes[0]  # docs/SAFETY.md: do not change ttl while etcd loses its memory
+        change = rng.choice(changes)
+        change()
+        self.world.remark("reload", f"{change.__name__} ttl {cluster.ttl // MS} ms")
+        everybody = rng.random() < 0.5
+        for host in self.world.hosts:
+            if host.agent is not None and (everybody or rng.random() < 0.5):
+                cluster.reload(host.agent)
+
+    # --- networks and kernels
+
+    def partition(self) -> None:
+        """Adverts of some hosts do not reach some others: one way, or both."""
+        rng, world = self.world.rng, self.world
+        names = [host.name for host in world.hosts] + ["stranger"]
+        until = world.now + self._lasting()
+        one = rng.choice(names)
+        for other in names:
+            if rng.random() < 0.7:
+                world.net_cut[one, other] = until
+                if rng.random() < 0.5:
+                    world.net_cut[other, one] = until
+
+    def lose_adverts(self) -> None:
+        self.world.net_loss = self.world.rng.choice((0.0, 0.2, 0.8))
+
+    def stranger(self) -> None:
+        """A router that is no member speaks up on one of our VRIDs."""
+        group, rng = self.cluster.groups[self._group()], self.world.rng
+        router = rng.choice(group.routers)
+        until = self.world.now + self._lasting()
+        self._stranger_until[router.name] = until
+        priority = rng.choice((0, 1, 100, 200, 255))
+        addresses = tuple(address.address for address in router.addresses)
+        event = AdvertReceived(
+            router.name, bytes([10, 0, 0, rng.choice((0, 255))]), priority, router.advert_interval, addresses
+        )
+        self.world.remark("stranger", f"{router.name} priority {priority}")
+        self._advertise(event, until)
+
+    def _advertise(self, event: AdvertReceived, until: Instant) -> None:
+        if self.world.now < until:
+            self.world.spread(None, event)
+            self.world.at(self.world.now + event.interval, self._advertise, event, until)
+
+    def kernel(self) -> None:
+        kernel = self._host().kernel
+        kernel.trouble = self.world.rng.choice(("fail", "slow"))
+        kernel.trouble_until = self.world.now + min(self._lasting(), 5 * S)
+
+    def interface(self) -> None:
+        host = self._host()
+        self.cluster.set_up(host, False)
+        self.world.at(self.world.now + self._lasting(), self.cluster.set_up, host, True)
+
+
+KINDS: tuple[tuple[Callable[[Faults], None], int], ...] = (
+    (Faults.pause, 5),
+    (Faults.stall, 2),
+    (Faults.crash, 4),
+    (Faults.stop, 3),
+    (Faults.twin, 1),
+    (Faults.cut, 6),
+    (Faults.stall_watch, 6),
+    (Faults.break_watch, 3),
+    (Faults.lossy, 2),
+    (Faults.trap, 8),
+    (Faults.outage, 3),
+    (Faults.revoke, 5),
+    (Faults.rewind, 2),
+    (Faults.meddle, 3),
+    (Faults.switchover, 5),
+    (Faults.reload, 4),
+    (Faults.partition, 2),
+    (Faults.lose_adverts, 1),
+    (Faults.stranger, 2),
+    (Faults.kernel, 3),
+    (Faults.interface, 3),
+)

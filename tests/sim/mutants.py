@@ -1,0 +1,6 @@
+"""placeholder"""
+from contextlib import contextmanager
+MUTANTS = {"": None}
+@contextmanager
+def planted(name):
+    yield

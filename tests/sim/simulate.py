@@ -1,0 +1,55 @@
+"""One seed: a cluster is drawn, suffers for two thirds of its time, heals, and must settle."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+
+from haagent.core.units import S, Duration
+from tests.sim.checker import Violation
+from tests.sim.cluster import Cluster
+from tests.sim.faults import Faults
+from tests.sim.world import World
+
+LASTS: Duration = 60 * S
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a seed. `violation` is empty if all went well; `trace` only if one was asked for."""
+
+    seed: int
+    violation: str
+    totals: Counter[str]
+    trace: list[str] = field(default_factory=list[str])
+
+
+def simulate(seed: int, tracing: bool = False, lasts: Duration = LASTS) -> Outcome:
+    """Run one world to its end, or to its first violation."""
+    world = World(seed, tracing)
+    violation = ""
+    try:
+        _live(world, lasts)
+    except (Violation, AssertionError) as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        violation = f"{error or where.line} (after {world.now / S:.6f} s, {where.name})"
+        world.remark("VIOLATION", violation)
+    return Outcome(seed, violation, world.totals, list(world.lines))
+
+
+def _live(world: World, lasts: Duration) -> None:
+    cluster = Cluster(world)
+    world.remark("cluster", f"{cluster.size} nodes, {', '.join(cluster.groups)}, ttl {cluster.ttl // 1_000_000} ms")
+    world.expire_sessions()
+    cluster.boot_all()
+    healed = lasts * 2 // 3
+    Faults(cluster, until=healed).start()
+    world.run(healed)
+    cluster.heal()
+    expected = dict.fromkeys(cluster.groups, True)
+    world.run(healed + cluster.patience())
+    world.checker.settled(expected)
+    world.checker.calm({name: group.preempt for name, group in cluster.groups.items()})
+    world.run(lasts)
+    world.checker.settled(expected)
