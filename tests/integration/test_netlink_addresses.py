@@ -132,6 +132,22 @@ def test_a_remove_that_comes_during_an_install_wins_and_both_are_answered_once()
 
 
 @in_namespace
+def test_a_remove_is_done_before_the_end():
+    Neighbour("eth0", "peer")
+
+    async def main() -> None:
+        async with bench() as b:
+            await b.installed("g", vip("10.9.0.100"))
+            remove = b.remove("g")
+        assert b.answers()[-1] == AddressesRemoved("g", remove)
+        assert b.kernel.ended.is_set()
+        late = b.remove("g")
+        assert await b.answer(late) == KernelFailed("g", late, "the netlink thread has ended")
+
+    asyncio.run(main())
+
+
+@in_namespace
 def test_two_hundred_groups_at_once():
     Neighbour("eth0", "peer")
 

@@ -250,6 +250,13 @@ def test_a_storm_that_overruns_the_socket_is_survived():
             worker = b.kernel._worker
             assert worker is not None
             worker._events._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            read = worker._events.read
+
+            def read_late():
+                time.sleep(0.01)  # slower than the storm
+                return read()
+
+            worker._events.read = read_late
             lines = "\n".join(
                 f"address {verb} 10.88.{n // 250}.{n % 250}/32 dev lo" for verb in ("add", "del") for n in range(1000)
             )

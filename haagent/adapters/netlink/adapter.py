@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -34,31 +35,33 @@ PATIENCE: Final[Duration] = 2 * S
 class NetlinkKernel:
     """The `Kernel` port. Belongs to the event loop that `start` runs in, and to the network namespace of its thread.
 
+    `ended` is set when the thread has; if nobody closed it, the agent has lost hold of its addresses and must end.
     `counters`, by name: installed, renewed, repaired, adopted, deleted, refused, swept, lapsed, overrun, unanswered.
     """
 
     def __init__(self, deliver: Deliver, *, patience: Duration = PATIENCE, tags: bool | None = None) -> None:
         """`tags`: whether the kernel stores IFA_PROTO; by default, whether its release is 5.18 or later."""
+        self.ended = asyncio.Event()
         self.counters: Counter[str] = Counter()
         self._deliver = deliver
         self._patience = patience
         self._tags = knows_tags(os.uname().release) if tags is None else tags
         self._asked: dict[tuple[str, int], asyncio.TimerHandle] = {}
         self._worker: Worker | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._began = False
 
     async def start(self, interfaces: Iterable[str], addresses: Mapping[str, tuple[VirtualAddress, ...]]) -> None:
         """Sweep what an earlier incarnation left, then report each interface once; see `configure`.
 
         Returns when the sweep is confirmed. OSError if netlink, or the removal of an address, is not permitted.
         """
-        assert self._ended is None, "started twice"
+        assert not self._began, "started twice"
+        self._began = True
         self._loop = asyncio.get_running_loop()
-        self._ended = self._loop.create_future()
         started: asyncio.Future[Worker] = self._loop.create_future()
         threading.Thread(
             target=self._run,
-            args=(Configure(frozenset(interfaces), dict(addresses)), started, self._ended),
+            args=(Configure(frozenset(interfaces), dict(addresses)), started),
             name="haagent-netlink",
             daemon=True,
         ).start()
@@ -86,11 +89,11 @@ class NetlinkKernel:
 
     async def close(self) -> None:
         """End the thread. What the kernel holds stays, and ends with its lifetimes."""
-        if self._ended is None:
+        if not self._began:
             return
         self._tell(Stop())
-        # A thread that hangs in the kernel ends with the process.
-        await asyncio.wait([self._ended], timeout=self._patience / S)
+        with contextlib.suppress(TimeoutError):  # a thread that hangs in the kernel ends with the process
+            await asyncio.wait_for(self.ended.wait(), self._patience / S)
 
     def _ask(self, effect: InstallAddresses | RemoveAddresses) -> None:
         question = effect.group, effect.serial
@@ -120,7 +123,7 @@ class NetlinkKernel:
         """Called on the thread."""
         self._loop.call_soon_threadsafe(self._take, events)
 
-    def _run(self, configure: Configure, started: asyncio.Future[Worker], ended: asyncio.Future[None]) -> None:
+    def _run(self, configure: Configure, started: asyncio.Future[Worker]) -> None:
         """The thread."""
         worker = None
         try:
@@ -135,14 +138,15 @@ class NetlinkKernel:
         except OSError:
             log.exception("netlink: the thread has ended; addresses end with their lifetimes")
         finally:
-            self._loop.call_soon_threadsafe(self._leave, worker, ended)
+            self._loop.call_soon_threadsafe(self._leave, worker, started)
 
-    def _leave(self, worker: Worker | None, ended: asyncio.Future[None]) -> None:
+    def _leave(self, worker: Worker | None, started: asyncio.Future[Worker]) -> None:
         if worker is not None:
             worker.close()
         self._worker = None
+        _set_exception(started, RuntimeError(_ENDED))
         self._take([KernelFailed(group, serial, _ENDED) for group, serial in self._asked])
-        ended.set_result(None)
+        self.ended.set()
 
 
 def _set_result(future: asyncio.Future[Worker], worker: Worker) -> None:
@@ -150,7 +154,7 @@ def _set_result(future: asyncio.Future[Worker], worker: Worker) -> None:
         future.set_result(worker)
 
 
-def _set_exception(future: asyncio.Future[Worker], error: OSError) -> None:
+def _set_exception(future: asyncio.Future[Worker], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
 

@@ -86,7 +86,7 @@ class Ledger:
     @property
     def unsettled(self) -> bool:
         """Something was put that the kernel has not shown yet: `changes` should look again soon."""
-        return bool(self._unchecked)
+        return bool(self._unchecked) and self.until < NEVER
 
     def configure(self, addresses: Mapping[str, tuple[VirtualAddress, ...]]) -> None:
         """The addresses that each group may come to hold; they are never an interface's primary address."""

@@ -233,8 +233,8 @@ class Events:
         return self._socket.fileno()
 
     def read(self) -> Iterator[News]:
-        """What has been told so far; `OverrunError` if some of it was lost, after the rest was dropped."""
-        while True:
+        """What has been told; `OverrunError` if some was lost, or it does not end, after dropping the rest."""
+        for _ in range(_NEWS_MOST):
             try:
                 data = self._socket.recv(_READ)
             except BlockingIOError:
@@ -245,6 +245,8 @@ class Events:
                 self._drop()
                 raise OverrunError from error
             yield from _decode(self._netlink, data)
+        self._drop()
+        raise OverrunError
 
     def _drop(self) -> None:
         while select.select([self._socket], [], [], 0)[0]:
@@ -345,4 +347,6 @@ _RECEIVE_BUFFER = 1 << 20
 _READ = 1 << 16
 _BATCH = 100
 _DUMP_TRIES = 5
+# Read in one go, 30 ms: a storm of changes may not keep us from what we are asked to do.
+_NEWS_MOST = 1000
 _ANSWER_TIMEOUT = 5.0

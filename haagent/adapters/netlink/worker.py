@@ -106,6 +106,7 @@ class Worker:
         self._wait()
         self._learn()
         now = boottime()
+        go_on = True
         drops: list[Drop] = []
         removals: list[RemoveAddresses] = []
         for command in self._take():
@@ -121,12 +122,12 @@ class Worker:
                     self._configure(command)
                     self._report(self._watched)
                 case Stop():
-                    return False
+                    go_on = False
         self._end_lease(now)
         self._remove(removals, drops + self._ledger.strays())
         self._put_missing()
         self._settle()
-        return True
+        return go_on
 
     def _wait(self) -> None:
         if self._backlog:
@@ -203,9 +204,7 @@ class Worker:
                 if refusal is not None
             }
             self._learn()
-            back = [
-                each for addresses in gone.values() for each in addresses if not self._ledger.absent(place_of(each))
-            ]
+            back = [each for addresses in gone.values() for each in addresses if self._may_be(place_of(each), refused)]
             drops = self._ledger.drops(back)
             if not drops:
                 break
@@ -213,7 +212,7 @@ class Worker:
         for command, addresses in gone.items():
             places = [place_of(each) for each in addresses]
             self._limiter.forget(places)
-            there = [place for place in places if not self._ledger.absent(place)]
+            there = [place for place in places if self._may_be(place, refused)]
             if there:
                 why = refused.get(there[0], "is put back by somebody else")
                 answers.append(KernelFailed(command.group, command.serial, f"{_text(there[0])}: {why}"))
@@ -221,6 +220,10 @@ class Worker:
                 answers.append(AddressesRemoved(command.group, command.serial))
         if answers:
             self._post(answers)
+
+    def _may_be(self, place: Place, refused: Mapping[Place, Refusal]) -> bool:
+        # What the kernel did not acknowledge may be one that it has, and has not shown yet.
+        return place in refused or not self._ledger.absent(place)
 
     # The difference.
 
@@ -272,6 +275,8 @@ class Worker:
 
     def _settle(self) -> None:
         """Answer the installs whose addresses the kernel has shown, or whose interface does not exist."""
+        if boottime() >= self._ledger.until:  # it took too long; the next turn takes them away
+            return
         done: list[Event] = []
         for group, install in list(self._installs.items()):
             install.waiting = {place for place in install.waiting if not self._ledger.is_put(place)}
