@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from haagent.core.model import Commit, Event, ExtendAddresses, InstallAddresses, Look, RemoveAddresses, RouterRules
+from haagent.core.model import (
+    Commit,
+    Event,
+    ExtendAddresses,
+    InstallAddresses,
+    Look,
+    RemoveAddresses,
+    RouterRules,
+    VirtualAddress,
+)
+from haagent.core.units import Instant
 
 Deliver = Callable[[Event], None]
 
@@ -41,7 +51,7 @@ class RouterWire:
 
 
 class Store(Protocol):
-    """etcd: transactions and looks are answered by `Committed`, `Refused` or `Unanswered`; lists and watch events flow in."""
+    """etcd: transactions and looks are answered by `Committed`, `Refused` or `Unanswered`; lists and events flow in."""
 
     def commit(self, effect: Commit) -> None:
         """Do one transaction."""
@@ -56,7 +66,7 @@ class Store(Protocol):
         ...
 
     async def resign(self) -> None:
-        """End the node's etcd session: its lease is revoked, with the keys that hang on it. Best effort, bounded in time."""
+        """End the node's etcd session: its lease and the keys that hang on it go. Best effort, bounded in time."""
         ...
 
 
@@ -101,7 +111,7 @@ class GateFailedError(Exception):
 
 
 class Gate(Protocol):
-    """Kernel rules that let packets from and to the addresses pass only until a deadline, whatever becomes of the agent.
+    """Kernel rules that let packets from and to the addresses pass only until a deadline, come what may.
 
     Every call is done when it returns, in well under a millisecond for one address; all raise GateFailedError. The
     gate is there for every address that `protect` named, closed until opened.
@@ -112,7 +122,7 @@ class Gate(Protocol):
         ...
 
     def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        """Let these addresses of the group pass until then, never longer. Raises GateClosedError if it came too late."""
+        """Let these addresses of the group pass until then, never longer. GateClosedError: it came too late."""
         ...
 
     def renew(self, until: Instant) -> None:
