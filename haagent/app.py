@@ -19,7 +19,7 @@ from typing import Any, Final
 from haagent import __version__
 from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
 from haagent.adapters.etcd.store import EtcdStore
-from haagent.adapters.host import HostLock, TakenError, identity, incarnation
+from haagent.adapters.host import HostLock, TakenError, identity, incarnation, missing_capabilities
 from haagent.adapters.netlink import NetlinkKernel
 from haagent.adapters.vrrp_socket import VrrpSpeaker
 from haagent.config.build import Config
@@ -66,6 +66,8 @@ def run_agent(path: Path) -> Exit:
     loaded = prepare(path)
     if isinstance(loaded, Invalid):
         return _refuse(Exit.UNUSABLE, *loaded.errors)
+    if missing := missing_capabilities():
+        return _refuse(Exit.FAILED, f"haagent: needs {' and '.join(missing)}, which root has")
     try:
         lock = HostLock.take()
     except TakenError as error:
@@ -256,8 +258,8 @@ class _Agent:
         elif not self._stopping.done():
             self._config = new
             self._learn_wires(new)
-            self._log.set_level(new.log.level)
             _LOG.info("reload: %s", _difference(old, new))
+            self._log.set_level(new.log.level)
             self._pump.deliver(RulesChanged(new.rules(**self._identity)))
 
 

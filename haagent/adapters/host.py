@@ -1,4 +1,4 @@
-"""The host as haagent sees it: its identity, and the lock that lets one agent at a time keep its kernel state.
+"""The host as haagent sees it: its identity, what we may do there, and the lock of its one agent.
 
 What an agent keeps (addresses, rules) belongs to a network namespace, and so does an abstract unix socket: it is the
 lock. The kernel frees it when the process ends, however it ends; nothing is left on disk to be stale.
@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 
 _LOCK = "\0haagent"
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # linux/capability.h: addresses and groups; raw sockets
 
 
 class TakenError(Exception):
@@ -53,6 +54,13 @@ def identity() -> str:
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}-{Path('/proc/self/ns/net').stat().st_ino}"
+
+
+def missing_capabilities() -> tuple[str, ...]:
+    """What this process may not do, and an agent must: the names of capabilities(7), none if all is well."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+    return tuple(name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1)
 
 
 def incarnation() -> str:

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from haagent.config import tree
 from haagent.config.build import Config, build
@@ -107,7 +106,7 @@ def _put_nothing(data: tree.Plain, path: Place) -> None:
             raise AssertionError(f"{path} is missing from what is no mapping")
 
 
-def _why(error: ErrorDetails) -> str:
+def _why(error: Mapping[str, Any]) -> str:
     context: Mapping[str, Any] = error.get("ctx", {})
     match error["type"]:
         case "value_error":

@@ -17,7 +17,6 @@ from pydantic import (
     GetJsonSchemaHandler,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
 from haagent.config.values import (
     DAY,
@@ -81,7 +80,7 @@ class AddressKeys(_Section):
         return {"address": value} if isinstance(value, str) else value
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         long = handler.resolve_ref_schema(handler(schema))
         return {"anyOf": [Virtual().schema(), dict(long)]}
 
