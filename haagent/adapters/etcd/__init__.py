@@ -1,0 +1,13 @@
+"""etcd: the port `Store`, on aetcd's generated stubs over grpc.aio.
+
+`settings` says how to reach it, `store` is the port. Below: `pool` (endpoints, failover, retries) on `endpoint` and
+`failures`, `auth` and `session` (what is kept: a token, a lease), `watch` (list and follow), `requests` (messages),
+`lineage` (is this still the same etcd?).
+"""
+
+from __future__ import annotations
+
+from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError
+from haagent.adapters.etcd.store import EtcdStore
+
+__all__ = ["EtcdSettings", "EtcdSettingsError", "EtcdStore"]

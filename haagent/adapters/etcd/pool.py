@@ -1,0 +1,225 @@
+"""All endpoints, in the order in which they are to be used, and the one way in which calls are made.
+
+A call goes to the first endpoint that is connected and has no call overdue. An endpoint that fails or does not
+answer is put behind the others, and stays there until those fail. A call whose failure says that it was not done
+is made again, on the next endpoint, while its deadline lasts; one that may have been done is made again only if
+the caller says that it may be.
+
+gRPC itself never sends a call twice here: it has no retry policy, and so repeats only what provably did not leave
+(gRFC A6, "transparent retries"). An endpoint that can not be reached costs a call nothing, because it is not
+called: connecting is `Endpoint.tend`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from aetcd import rpc
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from haagent.adapters.etcd.announcer import Announcer
+from haagent.adapters.etcd.endpoint import Endpoint
+from haagent.adapters.etcd.failures import FAILURES, CallError, Trouble, failure
+from haagent.adapters.etcd.kept import Kept
+from haagent.adapters.etcd.settings import Target
+
+T = TypeVar("T")
+Metadata = tuple[tuple[str, str], ...]
+Method = Callable[[Endpoint, Metadata, float], Awaitable[T]]
+"""One try of a call: at an endpoint, with metadata, with a timeout in seconds."""
+
+# Asks etcd to say at once that it has no leader, instead of waiting for one; and to end a watch when it loses it.
+_REQUIRE_LEADER: Final[Metadata] = (("hasleader", "true"),)
+
+_BACKOFF: Final = wait_random_exponential(multiplier=0.005, max=0.2)
+_AGAIN_IF_NOT_DONE: Final = {Trouble.TURNED_AWAY, Trouble.TOKEN}
+_OVERDUE: Final = 0.2
+"""The part of a call's time after which the next call goes elsewhere. The core renews each quarter of its ttl,
+answered or not: the renewal after the one that got lost must find a better endpoint."""
+_AGAINST: Final = {Trouble.UNKNOWN, Trouble.TURNED_AWAY}
+"""What speaks against the endpoint; all else is an answer."""
+_PROBE: Final = 0.2
+_PROBE_PAUSE: Final = (0.05, 0.5)
+_NOTHING: Final = rpc.RangeRequest(key=b"/haagent/", limit=1)
+_SILENCE: Final = 1.0
+_TURNS: Final = 1.0
+
+
+class Pool:
+    """Made on the running event loop. `token`: what authenticates calls; None if nothing has to."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        token: Kept[str] | None,
+        counters: Counter[str],
+        announcer: Announcer,
+    ) -> None:
+        self._order = [Endpoint(target) for target in targets]
+        self._token = token
+        self._counters = counters
+        self._announcer = announcer
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._answered_at = self._loop.time()
+        self._moved_at = 0.0
+
+    async def tend(self) -> None:
+        """Keep all endpoints connected. Runs until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for endpoint in tuple(self._order):
+                tasks.create_task(endpoint.tend(self._hear))
+                tasks.create_task(self._probe(endpoint))
+
+    async def close(self) -> None:
+        """Close every channel. Calls on them must have ended."""
+        await asyncio.gather(*(endpoint.close() for endpoint in self._order))
+
+    async def call(self, method: Method[T], deadline: float, *, repeatable: bool, authenticated: bool = True) -> T:
+        """Make a call, until `deadline` (event loop time) at the latest. Raises CallError, and nothing else.
+
+        `repeatable`: doing it twice is as good as doing it once, so it may be made again after any failure.
+        """
+        loop = self._loop
+        overdue_after = (deadline - loop.time()) * _OVERDUE
+
+        def again(error: BaseException) -> bool:
+            if not isinstance(error, CallError):
+                return False
+            return error.trouble in _AGAIN_IF_NOT_DONE or (repeatable and error.trouble is Trouble.UNKNOWN)
+
+        def wait(state: RetryCallState) -> float:
+            # The first round over all endpoints needs no pause: each is another one.
+            pause = 0.0 if state.attempt_number < len(self._order) else _BACKOFF(state)
+            return min(pause, max(0.0, deadline - loop.time()))
+
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(again),
+            stop=lambda _: loop.time() >= deadline,
+            wait=wait,
+            reraise=True,
+        ):
+            with attempt:
+                metadata = await self.metadata(deadline) if authenticated else _REQUIRE_LEADER
+                endpoint = await self.connected(deadline)
+                timeout = max(deadline - loop.time(), 0.001)
+                if repeatable and len(self._order) > 1:
+                    # Leave time to ask another one.
+                    timeout = max(timeout / 2, min(timeout, 0.02))
+                async with self._watched(endpoint, loop.time() + overdue_after, metadata):
+                    return await method(endpoint, metadata, timeout)
+        raise AssertionError("either returned or raised")
+
+    async def connected(self, deadline: float) -> Endpoint:
+        """The endpoint to use now; waits for one to be connected. CallError (not sent) if none is in time."""
+        while (endpoint := self._choose()) is None:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                reasons = ", ".join(f"{endpoint.name}: {endpoint.why}" for endpoint in self._order)
+                raise CallError(f"no endpoint is connected ({reasons})", Trouble.NOT_SENT) from None
+        return endpoint
+
+    async def metadata(self, deadline: float) -> Metadata:
+        """What goes with every call. CallError (not sent) if there is no token in time."""
+        if self._token is None:
+            return _REQUIRE_LEADER
+        token = await self._token.get(deadline)
+        return (*_REQUIRE_LEADER, ("token", token)) if token else _REQUIRE_LEADER
+
+    def put_behind(self, endpoint: Endpoint, why: str) -> None:
+        """Use the other endpoints before this one."""
+        first = self._order[0]
+        self._order.remove(endpoint)
+        self._order.append(endpoint)
+        if endpoint is first and len(self._order) > 1:
+            self._counters["failed_over"] += 1
+            # Where all are slow they take turns with every call; that is not worth a line each time.
+            if self._loop.time() - self._moved_at > _TURNS:
+                self._announcer.bad("in use", f"{self._order[0].name} instead of {endpoint.name} ({why})")
+            self._moved_at = self._loop.time()
+
+    def drop_token(self, metadata: Metadata) -> None:
+        """A call was refused for the token it carried."""
+        if self._token is not None:
+            self._token.drop(dict(metadata).get("token", ""))
+
+    def answered(self, endpoint: Endpoint) -> None:
+        """The endpoint answered something."""
+        self._answered_at = self._loop.time()
+        endpoint.clear()
+        self._announcer.over("answers", "again")
+
+    def failed(self, endpoint: Endpoint, error: CallError) -> None:
+        """A call or a stream at the endpoint ended so; draw the conclusions for those to come."""
+        if error.trouble not in _AGAINST:
+            self.answered(endpoint)
+            return
+        endpoint.suspect(self._loop.time())
+        self.put_behind(endpoint, error.why)
+        # A short silence is nothing to report: the core sees each unanswered call.
+        if self._loop.time() - self._answered_at > _SILENCE:
+            self._announcer.bad("answers", "no endpoint does")
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, endpoint: Endpoint, overdue_at: float, metadata: Metadata) -> AsyncGenerator[None]:
+        number = endpoint.begin(overdue_at)
+        try:
+            yield
+        except FAILURES as raised:
+            error = failure(raised)
+            self._counters[f"call_{error.trouble.name.lower()}"] += 1
+            if error.trouble is Trouble.TOKEN:
+                self.drop_token(metadata)
+            if endpoint.end(number) or error.trouble not in _AGAINST:
+                self.failed(endpoint, error)
+            raise error from None
+        else:
+            self.answered(endpoint)
+        finally:
+            endpoint.end(number)
+
+    def _choose(self) -> Endpoint | None:
+        now = self._loop.time()
+        connected = [endpoint for endpoint in self._order if endpoint.connected]
+        for endpoint in connected:
+            if endpoint.overdue(now):
+                endpoint.suspect(now)
+        good = next((endpoint for endpoint in connected if endpoint.suspected_at is None), None)
+        if good is None:
+            # All of them: the one that did its work for longest.
+            return max(connected, key=lambda endpoint: endpoint.suspected_at or now, default=None)
+        for endpoint in connected[: connected.index(good)]:
+            self.put_behind(endpoint, "an answer is overdue")
+        return good
+
+    async def _probe(self, endpoint: Endpoint) -> None:
+        """Find out when a suspected endpoint works again, at no call's cost: after an election, or a pause."""
+        pause = _PROBE_PAUSE[0]
+        while True:
+            await endpoint.suspected.wait()
+            try:
+                if endpoint.connected:
+                    metadata = await self.metadata(self._loop.time() + _PROBE)
+                    await endpoint.kv.Range(_NOTHING, metadata=metadata, timeout=_PROBE)
+                    endpoint.clear()
+            except CallError:
+                pass
+            except FAILURES as raised:
+                if failure(raised).trouble not in _AGAINST:
+                    endpoint.clear()
+            pause = _PROBE_PAUSE[0] if endpoint.suspected_at is None else min(pause * 2, _PROBE_PAUSE[1])
+            await asyncio.sleep(pause)
+
+    def _hear(self, endpoint: Endpoint, connected: bool) -> None:
+        if connected:
+            self._announcer.good(endpoint.name, "connected")
+        else:
+            self._announcer.bad(endpoint.name, f"not connected ({endpoint.why})")
+        self._changed.set()

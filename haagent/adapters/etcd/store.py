@@ -1,0 +1,207 @@
+"""The store: the core's questions to etcd, answered one by one, and what stands there, as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aetcd import rpc
+
+from haagent.adapters.etcd import requests
+from haagent.adapters.etcd.announcer import Announcer
+from haagent.adapters.etcd.auth import keep_token
+from haagent.adapters.etcd.failures import CallError, Trouble
+from haagent.adapters.etcd.kept import Kept
+from haagent.adapters.etcd.lineage import Lineage, Mark
+from haagent.adapters.etcd.pool import Pool
+from haagent.adapters.etcd.session import Session
+from haagent.adapters.etcd.settings import EtcdSettings, targets
+from haagent.adapters.etcd.watch import Watcher
+from haagent.core.model import Ask, Asking, Commit, Committed, Look, Refused, Unanswered
+from haagent.core.units import Duration, S
+from haagent.runtime.ports import Deliver
+
+MAX_CALLS: Final = 256
+"""Questions under way; one more is answered at once, by `Unanswered`."""
+LATENCIES: Final = 256
+"""How many renewals' latencies are kept."""
+
+_Answer = Committed | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What exists while `run` runs."""
+
+    tasks: asyncio.TaskGroup
+    pool: Pool
+    session: Session
+    watcher: Watcher
+
+
+class EtcdStore:
+    """The port `Store`. `run` must be running; what is asked before or after it is answered by `Unanswered`.
+
+    `counters` counts by name what happened; `latencies` are those of the last answered renewals, as `Duration`.
+    EtcdSettingsError from the constructor if the settings can not work.
+    """
+
+    def __init__(self, settings: EtcdSettings, deliver: Deliver) -> None:
+        self._targets = targets(settings)
+        self._settings = settings
+        self._deliver = deliver
+        self._lineage = Lineage()
+        self._announcer = Announcer()
+        self._running: _Running | None = None
+        self._under_way = 0
+        self.counters: Counter[str] = Counter()
+        self.latencies: deque[Duration] = deque(maxlen=LATENCIES)
+
+    async def run(self) -> None:
+        """Keep connected, keep the session, list and watch; until cancelled. An exception of `deliver` ends it."""
+        settings = self._settings
+        token = Kept[str]("token") if settings.user is not None else None
+        pool = Pool(self._targets, token, self.counters, self._announcer)
+        session = Session(pool, settings.session_ttl, self.counters, self._announcer)
+        watcher = Watcher(pool, settings.cluster, self._deliver, self._lineage, self.counters, self._announcer)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._running = _Running(tasks, pool, session, watcher)
+                tasks.create_task(pool.tend())
+                if token is not None and settings.user is not None and settings.password is not None:
+                    tasks.create_task(keep_token(token, pool, settings.user, settings.password, self._announcer))
+                tasks.create_task(session.run())
+                tasks.create_task(watcher.run())
+        finally:
+            self._running = None
+            await pool.close()
+
+    def commit(self, effect: Commit) -> None:
+        """Do one transaction. At most 128 guards and 128 writes, or etcd refuses it."""
+        if (running := self._admit(effect.ask)) is not None:
+            deadline = _deadline(effect.patience)
+            self._begin(running, effect.ask, lambda: self._transact(running, effect, deadline))
+
+    def look(self, effect: Look) -> None:
+        """Read some keys, linearizably and all at one revision."""
+        if (running := self._admit(effect.ask)) is not None:
+            deadline = _deadline(effect.patience)
+            self._begin(running, effect.ask, lambda: self._read(running, effect, deadline))
+
+    def resync(self) -> None:
+        """Drop the watch, list again, watch from there."""
+        if self._running is not None:
+            self._running.watcher.resync()
+
+    async def resign(self) -> None:
+        """End the node's etcd session: its lease is revoked, with the keys that hang on it. Half a second at most."""
+        if self._running is not None:
+            await self._running.session.resign()
+
+    # --- questions -------------------------------------------------------------------------------------------
+
+    def _admit(self, ask: Ask) -> _Running | None:
+        if self._running is None:
+            self._later(Unanswered(ask, "not running"))
+            return None
+        if self._under_way >= MAX_CALLS:
+            self._later(Unanswered(ask, "too many calls under way"))
+            return None
+        return self._running
+
+    def _later(self, event: Unanswered) -> None:
+        # Never within the call: whoever asks is in the middle of something.
+        self.counters["unanswered"] += 1
+        asyncio.get_running_loop().call_soon(self._deliver, event)
+
+    def _begin(self, running: _Running, ask: Ask, work: Callable[[], Awaitable[_Answer]]) -> None:
+        answering = self._answer(ask, work)
+        try:
+            task = running.tasks.create_task(answering)
+        except RuntimeError:  # `run` is being cancelled
+            answering.close()
+            self._later(Unanswered(ask, "not running"))
+            return
+        self._under_way += 1
+        task.add_done_callback(lambda task: self._end(ask, task))
+
+    async def _answer(self, ask: Ask, work: Callable[[], Awaitable[_Answer]]) -> None:
+        try:
+            event = await work()
+        except CallError as error:
+            self.counters["unanswered"] += 1
+            self._deliver(Unanswered(ask, error.why))
+        else:
+            self.counters["committed" if isinstance(event, Committed) else "refused"] += 1
+            self._deliver(event)
+
+    def _end(self, ask: Ask, task: asyncio.Task[None]) -> None:
+        self._under_way -= 1
+        if task.cancelled():
+            self.counters["unanswered"] += 1
+            self._deliver(Unanswered(ask, "closed before the answer came"))
+
+    async def _transact(self, running: _Running, effect: Commit, deadline: float) -> _Answer:
+        asked = time.monotonic_ns()
+        mark = self._lineage.mark()
+        response = await self._send(running, effect, deadline)
+        self._check(running, response.header, mark)
+        if effect.ask.kind is Asking.RENEW:
+            self.latencies.append(time.monotonic_ns() - asked)
+        revision = response.header.revision
+        if response.succeeded:
+            return Committed(effect.ask, revision)
+        return Refused(effect.ask, revision, requests.shown(requests.guarded(effect), response))
+
+    async def _read(self, running: _Running, effect: Look, deadline: float) -> _Answer:
+        mark = self._lineage.mark()
+        request = requests.looking(self._settings.cluster, effect.keys)
+        response = await running.pool.call(
+            lambda endpoint, metadata, timeout: endpoint.kv.Txn(request, metadata=metadata, timeout=timeout),
+            deadline,
+            repeatable=True,
+        )
+        self._check(running, response.header, mark)
+        return Refused(effect.ask, response.header.revision, requests.shown(effect.keys, response))
+
+    async def _send(self, running: _Running, effect: Commit, deadline: float) -> rpc.TxnResponse:
+        if not any(put.session for put in effect.puts):
+            return await self._send_with(running, effect, 0, deadline)
+        lease = await running.session.lease.get(deadline)
+        try:
+            return await self._send_with(running, effect, lease, deadline)
+        except CallError as error:
+            if error.trouble is not Trouble.LEASE_GONE:
+                raise
+        # etcd looks for the lease before it writes anything: this was not done.
+        running.session.lease.drop(lease)
+        return await self._send_with(running, effect, await running.session.lease.get(deadline), deadline)
+
+    async def _send_with(self, running: _Running, effect: Commit, lease: int, deadline: float) -> rpc.TxnResponse:
+        try:
+            request = requests.transaction(self._settings.cluster, effect, lease)
+        except ValueError as error:
+            raise CallError(str(error), Trouble.REFUSED) from None
+        # Not repeatable: a second one, sent because the first one's answer was lost, could be refused by the
+        # first one's own writes, and that would read as if somebody else had been quicker.
+        return await running.pool.call(
+            lambda endpoint, metadata, timeout: endpoint.kv.Txn(request, metadata=metadata, timeout=timeout),
+            deadline,
+            repeatable=False,
+        )
+
+    def _check(self, running: _Running, header: rpc.ResponseHeader, mark: Mark) -> None:
+        """An answer must be of the history that was listed: what the question was asked about."""
+        if not self._lineage.has(header, mark):
+            self.counters["other_history"] += 1
+            running.watcher.resync()
+            raise CallError("answered by an etcd that was wiped or is another one", Trouble.UNKNOWN)
+        self._lineage.saw(header.revision)
+
+
+def _deadline(patience: Duration) -> float:
+    return asyncio.get_running_loop().time() + patience / S
