@@ -60,7 +60,8 @@ class Owning:
 class Leaving:
     """Giving up: first the kernel must confirm that nothing answers any more (`removed`), only then the record changes.
 
-    `release`: the record is owed a release, or with `to` a handover to that node, even if we could claim again.
+    `release`: the record is owed a release, or with `to` a handover to that node, even if we could own again.
+    `asked`: one was asked for. Until the record has changed it may still be done, answered or not: so it is owed.
     """
 
     serial: int
@@ -70,6 +71,7 @@ class Leaving:
     to: str | None = None
     release: bool = False
     removed: bool = False
+    asked: bool = False
     ask: Ask | None = None
     record: OwnerRecord | None = None
 
@@ -312,8 +314,8 @@ def _leave(state: Leaving, at: Situation) -> Decision:
 
 
 def _owes_a_record(state: Leaving, at: Situation) -> bool:
-    """Whether the record still names us and should not: we can not, or will not, claim it again."""
-    return claims.named(at.view, at.rules, at.group.name) and (state.release or bool(at.faults))
+    """Whether the record still names us and should not: we can not, or will not, own by it again."""
+    return claims.named(at.view, at.rules, at.group.name) and (state.release or state.asked or bool(at.faults))
 
 
 def _give_up(state: Leaving, at: Situation) -> Decision:
@@ -325,7 +327,8 @@ def _give_up(state: Leaving, at: Situation) -> Decision:
     if written is None:
         return Following(serial), ()
     commit, record = written
-    return replace(state, serial=serial, ask=ask, record=record, retry_at=at.now + 2 * at.rules.ttl), (commit,)
+    retry_at = at.now + 2 * at.rules.ttl
+    return replace(state, serial=serial, asked=True, ask=ask, record=record, retry_at=retry_at), (commit,)
 
 
 def written(state: GroupState, ask: Ask) -> OwnerRecord | None:

@@ -467,7 +467,7 @@ def test_a_release_says_why_and_is_waited_for():
     assert isinstance(commit, Commit)
     record = replace(MINE, clean=True, candidates=("a",), reason="because")
     assert commit.puts[0].value == record
-    assert after == replace(OWING, serial=4, ask=commit.ask, record=record, retry_at=2100 * MS)
+    assert after == replace(OWING, serial=4, asked=True, ask=commit.ask, record=record, retry_at=2100 * MS)
     assert ownership.written(after, commit.ask) == record
     assert ownership.written(after, OTHER) is None
 
@@ -475,6 +475,13 @@ def test_a_release_says_why_and_is_waited_for():
 def test_a_release_without_any_answer_is_written_again():
     assert asked(ownership.decide(TELLING, at(owners(5, MINE), now=2 * S - 1))) == []
     assert asked(ownership.decide(TELLING, at(owners(5, MINE), now=2 * S))) == ["release"]
+
+
+def test_a_release_without_an_answer_may_still_be_done_so_the_record_is_not_owned_by_again():
+    state = replace(CLOSING, removed=True, asked=True, retry_at=0)
+    fit_again = at(owners(5, MINE), now=100 * MS)
+    assert asked(ownership.decide(state, fit_again)) == ["release"]
+    assert asked(ownership.decide(replace(state, asked=False), fit_again)) != ["release"]
 
 
 @pytest.mark.parametrize("record", [None, Garbage("?"), owner(), owner("a", clean=True), owner("a", 0)])
