@@ -58,6 +58,7 @@ class View:
         self.cluster: str | None = None
         self.revision: Revision = 0
         self.observed_since: Instant = NEVER
+        self.settled_at: Instant = 0
         self.evidence: dict[str, Evidence] = {}
         self.records: dict[str, Seen] = {}
         self.record_seen_at: dict[str, Instant] = {}
@@ -89,6 +90,9 @@ class View:
         """Take in a list, whole; returns what is news, removals included, and always the node's own lease key."""
         if self.observed_since == NEVER:
             self.observed_since = now
+            if self.evidence:
+                # Another history: what a restored record says of its owner says nothing of who holds by the old one.
+                self.settled_at = now + self._longest_patience(rules)
         self.cluster = listed.cluster
         self.revision = listed.revision
         shown = {seen.key for seen in listed.seen}
@@ -169,9 +173,12 @@ class View:
             return  # still absent: it is not vanishing again
         self.record_seen_at[group] = now
         if isinstance(seen.value, OwnerRecord):
-            self.epochs[group] = max(seen.value.epoch, self.epochs.get(group, 0))
+            self._note_epoch(group, seen.value.epoch)
             if not seen.value.clean:
                 self._note_record(seen.value, rules, now)
+
+    def _note_epoch(self, group: str, epoch: int) -> None:
+        self.epochs[group] = max(epoch, self.epochs.get(group, 0))
 
     def _note_lease(self, node: str, seen: Seen, rules: Rules, now: Instant) -> None:
         if seen.value is None:
@@ -231,18 +238,24 @@ class View:
         """From when on a claim of the group can not meet an owner that still answers. NEVER before the first list."""
         if self.observed_since == NEVER:
             return NEVER
+        return max(self._claimable_at(group, rules), self.settled_at)
+
+    def _claimable_at(self, group: str, rules: Rules) -> Instant:
         record = self.record(group)
         seen_at = self.record_seen_at.get(group, self.observed_since)
         if record is None:
             # Never there, vanished, or unreadable: whoever holds by it sees that within its own lease.
-            longest = max((known.ttl for known in self.evidence.values()), default=rules.ttl)
-            return seen_at + patience(max(longest, rules.ttl), rules.guard)
+            return seen_at + self._longest_patience(rules)
         if record.clean or (record.node == rules.node and record.incarnation == rules.incarnation):
             return seen_at
         if record.node == rules.node and record.host == rules.host:
             return seen_at  # our predecessor: we hold this host's lock, and swept what it left
         known = self.evidence.get(record.incarnation)
         return known.expires_at if known is not None else seen_at
+
+    def _longest_patience(self, rules: Rules) -> Duration:
+        longest = max((known.ttl for known in self.evidence.values()), default=rules.ttl)
+        return patience(max(longest, rules.ttl), rules.guard)
 
     def rank(self, group: str, rules: Rules, mine: Standing, now: Instant) -> int:
         """How many live candidates go before us: higher priority, or the same and a higher address (RFC 9568 6.4.3)."""

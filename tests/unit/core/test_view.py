@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from haagent.core.records import Garbage, Key, Kind, Seen, Standing
+from haagent.core.records import Garbage, Key, Kind, OwnerRecord, Seen, Standing
 from haagent.core.units import MS, NEVER, S
 from haagent.core.view import View, patience
 from tests.unit.core.values import (
@@ -282,6 +282,14 @@ def test_after_a_wipe_one_more_ttl_is_waited():
     known.forget()
     take(known, revision=1, now=5 * S, cluster="other")
     assert claimable(known) == 5 * S + PATIENCE
+
+
+@pytest.mark.parametrize("record", [owner(clean=True), owner("a", 0), owner("a")])
+def test_what_a_restored_record_says_is_not_acted_on_before_the_old_leases_ran_out(record: OwnerRecord):
+    known = view(leases(4), owners(5, owner()), now=0)
+    known.forget()
+    take(known, owners(2, record), revision=3, now=5 * S, cluster="other")
+    assert claimable(known) >= 5 * S + PATIENCE
 
 
 # --- who goes first
