@@ -141,11 +141,13 @@ def _record_unchanged(at: Situation) -> Guard:
 
 
 def _change_owner(ask: Ask, guards: tuple[Guard, ...], record: OwnerRecord, at: Situation) -> Commit:
-    """A change of owner: the record, its history, and an end to wishes that were meant for the old epoch."""
+    """A change of owner: the record, its history, and an end to wishes that were meant for the old epoch.
+
+    No epoch is given twice. That a record is absent says little: it may have come and gone since, its history has not.
+    """
     group, epoch = at.group.name, record.epoch
-    puts = (
-        Put(Key(Kind.OWNERS, group), record),
-        Put(Key(Kind.HISTORY, f"{group}/{epoch}"), HistoryEntry(record.node, epoch, record.reason)),
-    )
+    history = Key(Kind.HISTORY, f"{group}/{epoch}")
+    guards = (*guards, Guard(history, 0))
+    puts = (Put(Key(Kind.OWNERS, group), record), Put(history, HistoryEntry(record.node, epoch, record.reason)))
     deletes = (Key(Kind.INTENTS, group), Key(Kind.HISTORY, f"{group}/{epoch - HISTORY_KEPT}"))
     return Commit(ask, guards, puts, deletes, patience=at.rules.ttl)

@@ -125,6 +125,13 @@ class View:
 
     def answer(self, seen: Seen, rules: Rules, now: Instant) -> bool:
         """Take in what an answer shows of a key; False when the view knows as much or more."""
+        kind, name = seen.key
+        if kind is Kind.HISTORY:
+            # Neither listed nor watched. The epoch is taken, whoever deleted or overwrote the record that had it.
+            if seen.value is not None:
+                group, _, epoch = name.rpartition("/")
+                self._note_epoch(group, int(epoch))
+            return False
         known = self._sightings.get(seen.key, self.revision)
         if seen.revision <= known:
             return False
@@ -163,7 +170,7 @@ class View:
                 else:
                     self.intents.pop(name, None)
             case Kind.HISTORY:
-                pass  # written for people, never read
+                pass  # for people; what a refused claim shows of it is taken in by `answer`
 
     def _note_owner(self, seen: Seen, rules: Rules, now: Instant) -> None:
         group = seen.key.name

@@ -63,8 +63,8 @@ def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
     ],
 )
 def test_a_claim_is_guarded_by_all_that_it_rests_on(news: tuple[Seen, ...], guards: tuple[Guard, ...]):
-    commit, _ = claim(*news)
-    assert commit.guards == guards
+    commit, record = claim(*news)
+    assert commit.guards == (*guards, Guard(history(record.epoch), 0)), "and no epoch is given twice"
 
 
 def test_a_claim_writes_record_history_and_the_end_of_old_wishes():
@@ -141,7 +141,7 @@ def test_a_handover_names_the_next_owner_by_the_next_epoch():
     assert written is not None
     commit, record = written
     assert record == OwnerRecord("b", "b1", "there", 2 * S, 5, False, ("a", "b"), "handover from a")
-    assert commit.guards == (Guard(OWNERS, 5),)
+    assert commit.guards == (Guard(OWNERS, 5), Guard(history(5), 0))
     assert commit.puts == (Put(OWNERS, record), Put(history(5), HistoryEntry("b", 5, "handover from a")))
     assert commit.deletes == (INTENT, history(5 - HISTORY_KEPT))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from haagent.core.records import Garbage, Key, Kind, OwnerRecord, Seen, Standing
+from haagent.core.records import Garbage, HistoryEntry, Key, Kind, OwnerRecord, Seen, Standing
 from haagent.core.units import MS, NEVER, S
 from haagent.core.view import View, patience
 from tests.unit.core.values import (
@@ -290,6 +290,13 @@ def test_what_a_restored_record_says_is_not_acted_on_before_the_old_leases_ran_o
     known.forget()
     take(known, owners(2, record), revision=3, now=5 * S, cluster="other")
     assert claimable(known) >= 5 * S + PATIENCE
+
+
+def test_a_refused_claim_shows_the_epoch_that_its_deleted_record_had():
+    known = view(owners(9, None))
+    entry = Seen(Key(Kind.HISTORY, "web/7"), 4, 4, HistoryEntry("b", 7, "because"))
+    assert not known.answer(entry, RULES, 0), "no decision waits for it"
+    assert known.epochs["web"] == 7
 
 
 # --- who goes first
