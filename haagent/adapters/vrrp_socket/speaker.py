@@ -80,6 +80,8 @@ class VrrpSpeaker:
                 channel = self._channels[spot]
                 if channel is None or channel.is_stale():
                     self._open(spot)
+                else:
+                    self._set_member(spot)  # should it have been refused before
         self._expect()
 
     def advert(self, router: str, priority: int) -> None:
