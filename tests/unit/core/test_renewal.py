@@ -132,6 +132,17 @@ def test_a_renewal_that_only_an_answer_shows_does_not_count_until_the_stream_doe
     assert desk.show(10 * MS, mine(1, 2)) == (LeaseChanged(True, "renewals are seen"),)
 
 
+@pytest.mark.parametrize("shown_at, next_at", [(400, 250), (600, 600)])
+def test_a_lease_that_begins_with_an_old_question_is_renewed_at_once(shown_at: int, next_at: int):
+    """etcd was away: what waited for it counts from when it was asked, and has little time left."""
+    desk = Desk()
+    desk.ask(0)
+    desk.show(shown_at * MS, mine(1, 2))
+    assert isinstance(desk.lease, Held)
+    assert desk.lease.held_until == 970 * MS
+    assert desk.due() == next_at * MS
+
+
 def test_each_further_renewal_lets_the_kernel_extend():
     desk = holding()
     desk.ask(250 * MS)
