@@ -213,9 +213,8 @@ class Requests:
                 if kind == NLMSG_DONE:
                     return news, whole
             messages = _decode(self._netlink, data)
-            while some := list(islice(messages, 16)):
+            while some := list(islice(messages, _PIECE)):
                 news += some
-                # Hundreds of messages in one buffer: let the event loop have the interpreter's lock in between.
                 time.sleep(0)
 
 
@@ -234,7 +233,7 @@ class Events:
 
     def read(self) -> Iterator[News]:
         """What has been told; `OverrunError` if some was lost, or it does not end, after dropping the rest."""
-        for _ in range(_NEWS_MOST):
+        for count in range(1, _NEWS_MOST + 1):
             try:
                 data = self._socket.recv(_READ)
             except BlockingIOError:
@@ -245,6 +244,8 @@ class Events:
                 self._drop()
                 raise OverrunError from error
             yield from _decode(self._netlink, data)
+            if count % _PIECE == 0:
+                time.sleep(0)
         self._drop()
         raise OverrunError
 
@@ -347,6 +348,9 @@ _RECEIVE_BUFFER = 1 << 20
 _READ = 1 << 16
 _BATCH = 100
 _DUMP_TRIES = 5
+# So many messages are decoded before the event loop may have the interpreter's lock (a system call that does not
+# wait gives it away for too short a time: the loop would get it after 5 ms only, when it may insist).
+_PIECE = 16
 # Read in one go, 30 ms: a storm of changes may not keep us from what we are asked to do.
 _NEWS_MOST = 1000
 _ANSWER_TIMEOUT = 5.0
