@@ -31,7 +31,7 @@ class Speech:
         kept, rules = self.routers, self._rules
         self._rules = {router.name: router for group in groups.values() for router in group.routers}
         self.group_of = {router.name: group.name for group in groups.values() for router in group.routers}
-        self.routers = {}
+        self.routers, self._strangers = {}, {}
         for name, router in self._rules.items():
             same = name in rules and _identity(rules[name]) == _identity(router)
             self._set(name, kept[name] if same else Router())
