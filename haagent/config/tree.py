@@ -3,9 +3,9 @@
 YAML's own guesses are not taken over: `no` would be false, `051` forty-one, and some IPv6 addresses a number in base
 sixty. What a text means is decided by the key it stands at (`values.py`), and quotes make no difference.
 
-Input may be hostile: nesting is bounded, aliases (which multiply what they name) are refused, and so are keys that are
-given twice, of which one would be lost in silence. Relies on PyYAML's pure Python parser: it is slower than libyaml's,
-but lets other threads run, such as the one that renews the lease while a reload is parsed.
+Input may be hostile: size and nesting are bounded, aliases (which multiply what they name) are refused, and so are
+keys that are given twice, of which one would be lost in silence. Relies on PyYAML's pure Python parser: it is slower
+than libyaml's, but lets other threads run, such as the one that renews the lease while a reload is parsed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 DEEPEST = 16
 """Levels of nesting that are read; the configuration itself has four."""
+
+MOST = 50_000
+"""Keys, values and lists that are read; a thousand virtual routers have a third of it. Freeing many more would hold up
+the lease of an agent that reloads."""
 
 Path = Sequence[str | int]
 """Keys and list indices from the top; pydantic's `loc`."""
@@ -149,6 +153,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's composer, kept from nesting deeply and from multiplying what it reads."""
 
     depth = 0
+    count = 0
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = cast(yaml.Event, self.peek_event())  # pyright: ignore[reportUnknownMemberType]
@@ -156,6 +161,9 @@ class _Loader(yaml.SafeLoader):
             raise _RefusedError("aliases are not supported", event)
         if self.depth == DEEPEST:
             raise _RefusedError(f"nested more than {DEEPEST} levels deep", event)
+        self.count += 1
+        if self.count > MOST:
+            raise _RefusedError(f"more than {MOST} keys and values", event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1

@@ -114,6 +114,21 @@ def test_a_bad_file_changes_nothing_and_a_good_one_changes_what_it_says(lab: Lab
     assert not agent.has(VIP)
 
 
+def test_a_virtual_router_moves_into_a_group_and_out_of_it(lab: Lab, path: Path):
+    agent = Agent(lab.hosts[0], path, text(lab))
+    until(lambda: agent.has(VIP), agent)
+    grouped = text(lab) + "groups: [{name: site, routers: [web]}]\n"
+    for configured, group, gone in ((grouped, "site", "web"), (text(lab), "web", "site")):
+        agent.reload(configured, f"reload: added {group}; removed {gone}")
+        until(lambda group=group: '"clean":false' in lab.etcd.ctl("get", f"/haagent/prod/owners/{group}"), agent)
+        until(lambda gone=gone: '"clean":true' in lab.etcd.ctl("get", f"/haagent/prod/owners/{gone}"), agent)
+        until(lambda: agent.has(VIP), agent)
+        time.sleep(3.2)  # longer than the addresses' lifetime would be, if nobody renewed it
+        assert agent.has(VIP)
+    assert agent.process.stop() == 0
+    assert not agent.has(VIP)
+
+
 def test_it_starts_without_etcd_and_without_its_interface(lab: Lab, path: Path):
     lab.etcd.stop()
     agent = Agent(lab.hosts[0], path, text(lab, interface="late0"))

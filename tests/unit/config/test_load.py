@@ -189,6 +189,7 @@ UNREADABLE = [
     ("a:\n\t- b", "2:1: found character '\\t' that cannot start any token, while scanning for the next token"),
     ("a: &x [1]\nb: [*x, *x]", "2:5: aliases are not supported"),
     ("a: " + "[" * 5000, "1:19: nested more than 16 levels deep"),
+    ("a: [" + "1, " * 60000 + "]", "1:149996: more than 50000 keys and values"),
     ("[a]: 1", "1: a key must be a plain text"),
     ("a: \0", ' unacceptable character #x0000: special characters are not allowed in "<unicode string>", position 3'),
 ]
