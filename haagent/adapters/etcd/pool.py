@@ -135,15 +135,21 @@ class Pool:
 
     def put_behind(self, endpoint: Endpoint, why: str) -> None:
         """Use the other endpoints before this one."""
-        first = self._order[0]
+        before = self._order[0], self._next()
         self._order.remove(endpoint)
         self._order.append(endpoint)
-        if endpoint is first and len(self._order) > 1:
+        after = self._next()
+        if endpoint in before and after is not endpoint:
             self._counters["failed_over"] += 1
             # Where all are slow they take turns with every call; that is not worth a line each time.
             if self._loop.time() - self._moved_at > _TURNS:
-                self._announcer.bad("in use", f"{self._order[0].name} instead of {endpoint.name} ({why})")
+                self._announcer.bad("in use", f"{after.name} instead of {endpoint.name} ({why})")
             self._moved_at = self._loop.time()
+
+    def _next(self) -> Endpoint:
+        """The one that a call would go to; of those that do not answer, the first."""
+        connected = [endpoint for endpoint in self._order if endpoint.connected] or self._order
+        return next((endpoint for endpoint in connected if endpoint.suspected_at is None), connected[0])
 
     def drop_token(self, metadata: Metadata) -> None:
         """A call was refused for the token it carried."""
