@@ -3,7 +3,7 @@
 A thread, and not the event loop, because a request waits in the kernel for its one lock of all links and
 addresses, and asyncio can not help: sending is what blocks. One address takes 0.05 ms, but took 20 ms while somebody
 else on the host removed 300 interfaces. The loop that renews the lease may not wait for that. What the
-thread does in Python is cut into pieces of less than a millisecond, between which the loop has its turn.
+thread does in Python holds up the loop all the same, and so is cut into pieces of about a millisecond.
 """
 
 from __future__ import annotations
