@@ -13,6 +13,9 @@ from haagent.core.vrrp import By, Router, Signal
 LOOK_PAUSE = 100 * MS
 """Adverts are hints: however many arrive, a group's record is looked up ten times a second at the most."""
 
+ALARMS = ("adverts-lost", "addresses-differ", "stranger")
+"""The kinds of alarm about a virtual router."""
+
 
 class Speech:
     """Keeps `routers`, the state of each virtual router by name."""
@@ -35,8 +38,11 @@ class Speech:
         for name, router in self._rules.items():
             same = name in rules and _identity(rules[name]) == _identity(router)
             self._set(name, kept[name] if same else Router())
-        for name in kept.keys() - self.routers.keys():
-            self._context.timers.set(Timer("router", name), vrrp.NEVER)
+        for name in kept:
+            if name not in self.routers:
+                self._context.timers.set(Timer("router", name), vrrp.NEVER)
+                for kind in ALARMS:
+                    self._context.calm(kind, name)
 
     def fit(self, group: GroupRules, fit: bool) -> None:
         """The group's faults came or went."""
@@ -72,7 +78,7 @@ class Speech:
 
     def held_off(self, group: GroupRules, owning: bool, interfaces: Interfaces) -> tuple[str, ...]:
         """Why strangers keep this node from owning the group, where they may; empty when they do not."""
-        for name in self._strangers.get(group.name, ()):
+        for name in sorted(self._strangers.get(group.name, ())):
             rules = self._rules[name]
             own = fitness.source(rules, interfaces) or b""
             if vrrp.held_off(rules, self.routers[name], own, group.preempt, owning):
@@ -114,14 +120,12 @@ class Speech:
                 if record is not None and not record.clean and context.view.alive(record.incarnation, context.now):
                     context.alarm("adverts-lost", name, f"adverts lost, owner {record.node} alive")
                 self._look(group)
-            case Signal.OWNER_HEARD:
-                context.calm("adverts-lost", name)
             case Signal.STRANGER_HEARD:
                 if router.stranger is not None:
                     source, priority = fitness.text(router.stranger.source), router.stranger.priority
                     context.alarm("stranger", name, f"{source} advertises priority {priority}")
-            case Signal.STRANGER_GONE:
-                context.calm("stranger", name)
+            case Signal.OWNER_HEARD | Signal.STRANGER_GONE:
+                pass  # `_set` has ended the alarm
 
     def _look(self, group: str) -> None:
         """A hint says that the watch may be behind: look at the record now, but not at every hint."""
@@ -135,13 +139,17 @@ class Speech:
         context.out.append(Look(Ask(Asking.LOOK, group, self._looks), keys, patience=context.rules.ttl))
 
     def _set(self, name: str, router: Router) -> None:
+        """What an alarm is about may end in any way (a fault, becoming MASTER, a reload), and so ends the alarm."""
+        context, strangers = self._context, self._strangers.setdefault(self.group_of[name], set())
         self.routers[name] = router
-        self._context.timers.set(Timer("router", name), vrrp.due(router))
-        strangers = self._strangers.setdefault(self.group_of[name], set())
+        context.timers.set(Timer("router", name), vrrp.due(router))
         if router.stranger is None:
             strangers.discard(name)
+            context.calm("stranger", name)
         else:
             strangers.add(name)
+        if not (isinstance(router.phase, vrrp.Backup) and router.phase.silent):
+            context.calm("adverts-lost", name)
 
 
 def _identity(rules: RouterRules) -> tuple[int, int, int, str]:
