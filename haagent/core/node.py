@@ -343,6 +343,7 @@ class Node:
 
     def _add(self, group: GroupRules) -> None:
         self._membership.assess(group, ())
+        self._speech.demote(group)  # a router may come from a group that is owned
         self._speech.fit(group, not self.faults[group.name])
         state, effects = ownership.start(group, self._context.now)
         self.groups[group.name] = state
@@ -374,6 +375,8 @@ class Node:
             elif group != before[name]:
                 self._membership.assess(group, ())
                 self._become(name, ownership.refresh(self.groups[name], self._situation(name)))
+                if not isinstance(self.groups[name], Owning):
+                    self._speech.demote(group)
         self._assess_all()
         if shorter:
             self._renewals.now()
