@@ -261,7 +261,7 @@ class Node:
             case AddressesRemoved(_, serial):
                 leaving = isinstance(state, Leaving) and state.serial == serial and not state.removed
                 if leaving and claims.is_ours(self.view, self.rules, self.lease, name):
-                    # RFC 9568 6.4.3 (640): the lease still runs, so the last word may be said.
+                    # RFC 9568 6.4.3, Shutdown: the lease still runs, so the last word may be said.
                     self._context.out += [SendAdvert(router.name, 0) for router in at.group.routers]
                 self._become(name, ownership.removed(state, serial, at))
             case KernelFailed(_, serial, why):

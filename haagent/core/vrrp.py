@@ -110,7 +110,7 @@ def fit(router: Router) -> Router:
 
 
 def promoted(rules: RouterRules, router: Router, now: Instant) -> Step:
-    """The lease made this node the owner and the kernel has the addresses: RFC 9568 6.4.2 (155-180)."""
+    """The lease made this node the owner and the kernel has the addresses: as RFC 9568 6.4.2 ends."""
     master = Master(advertise_at=now + rules.advert_interval, announce_at=now + ANNOUNCE_AGAIN, advertised_at=now)
     said = (SendAdvert(rules.name, rules.priority), Announce(rules.name))
     return replace(router, phase=master), said, ()
@@ -165,7 +165,7 @@ def heard(rules: RouterRules, router: Router, advert: AdvertReceived, by: By, ow
 
 def _heard_owner(rules: RouterRules, router: Router, advert: AdvertReceived, silent: bool, now: Instant) -> Step:
     if advert.priority == PRIORITY_STOP:
-        # RFC 9568 6.4.2 (330): the timer is set to the skew. Ours is the claim, which the record decides.
+        # RFC 9568 6.4.2: the timer is set to the skew. Ours is the claim, which the record decides.
         down_at = now + skew(rules.priority, rules.version, advert.interval)
         return replace(router, phase=Backup(down_at)), (), (Signal.OWNER_STOPPED,)
     down_at = now + master_down_interval(rules.priority, rules.version, advert.interval)
@@ -178,7 +178,8 @@ def _heard_stranger(rules: RouterRules, router: Router, advert: AdvertReceived, 
     stranger = Stranger(advert.source, advert.priority, now + lasts)
     match router.phase:
         case Master() as master if rules.strangers is Strangers.YIELD and not outranks(stranger, rules, own):
-            # RFC 9568 6.4.3 (705, 735): assert ourselves, but never more than doubling our own rate.
+            # RFC 9568 6.4.3: assert ourselves. In v2 too, as keepalived does (RFC 3768 6.4.3 would say nothing); but
+            # never more than doubling our own rate.
             if now - master.advertised_at < rules.advert_interval // 2:
                 return replace(router, stranger=stranger), (), (Signal.STRANGER_HEARD,)
             master = replace(master, advertise_at=now + rules.advert_interval, advertised_at=now)
@@ -189,7 +190,7 @@ def _heard_stranger(rules: RouterRules, router: Router, advert: AdvertReceived, 
 
 
 def outranks(stranger: Stranger, rules: RouterRules, own: bytes) -> bool:
-    """RFC 9568 6.4.3 (725): a higher priority, or the same and a higher primary address. Priority 0 is leaving."""
+    """RFC 9568 6.4.3: a higher priority, or the same and a higher primary address. Priority 0 is leaving."""
     return (stranger.priority, stranger.source) > (rules.priority, own) and stranger.priority != PRIORITY_STOP
 
 
