@@ -195,8 +195,11 @@ def outranks(stranger: Stranger, rules: RouterRules, own: bytes) -> bool:
 
 
 def held_off(rules: RouterRules, router: Router, own: bytes, preempt: bool, owning: bool) -> bool:
-    """Whether `strangers: yield` keeps this node from owning: plain VRRP would have it be (or stay) BACKUP."""
+    """Whether `strangers: yield` keeps this node from owning: plain VRRP would have it be (or stay) BACKUP.
+
+    Priority 255 preempts whatever `preempt` says (RFC 9568 6.1, Preempt_Mode).
+    """
     stranger = router.stranger
     if stranger is None or rules.strangers is not Strangers.YIELD:
         return False
-    return outranks(stranger, rules, own) or not (preempt or owning)
+    return outranks(stranger, rules, own) or not (preempt or owning or rules.priority == PRIORITY_OWNER)
