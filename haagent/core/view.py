@@ -88,11 +88,10 @@ class View:
 
     def list(self, listed: Listed, rules: Rules, now: Instant) -> list[Seen]:
         """Take in a list, whole; returns what is news, removals included, and always the node's own lease key."""
-        if self.observed_since == NEVER:
-            self.observed_since = now
-            if self.evidence:
-                # Another history: what a restored record says of its owner says nothing of who holds by the old one.
-                self.settled_at = now + self._longest_patience(rules)
+        if self.observed_since == NEVER and self.evidence:
+            # Another history: what a restored record says of its owner says nothing of who holds by the old one.
+            self.settled_at = now + self._longest_patience(rules)
+        self.observed_since = now
         self.cluster = listed.cluster
         self.revision = listed.revision
         shown = {seen.key for seen in listed.seen}
@@ -104,6 +103,7 @@ class View:
             self._take(seen, rules, now)
         for key in gone:
             del self._sightings[key]
+        self._doubt_absent(rules, now)
         return news + [seen for seen in listed.seen if seen.key == self._own and seen not in news]
 
     def watch(self, watched: Watched, rules: Rules, now: Instant) -> list[Seen]:
@@ -127,17 +127,25 @@ class View:
         """Take in what an answer shows of a key; False when the view knows as much or more."""
         kind, name = seen.key
         if kind is Kind.HISTORY:
-            # Neither listed nor watched. The epoch is taken, whoever deleted or overwrote the record that had it.
-            if seen.value is not None:
-                group, _, epoch = name.rpartition("/")
-                self._note_epoch(group, int(epoch))
+            self._note_history(seen, now)
             return False
+        if kind is Kind.OWNERS and seen.value is None and self.record_revision(name) == 0:
+            return False  # absent as before; if it came and went unseen, the stream will tell, or its history
         known = self._sightings.get(seen.key, self.revision)
         if seen.revision <= known:
             return False
         self._doubt(seen, rules, now)
         self._take(seen, rules, now)
         return True
+
+    def _note_history(self, seen: Seen, now: Instant) -> None:
+        """An answer shows that an epoch is taken, whoever deleted or overwrote the record that had it."""
+        if seen.value is None:
+            return
+        group, _, epoch = seen.key.name.rpartition("/")
+        self._note_epoch(group, int(epoch))
+        if seen.revision > self.revision:
+            self.record_seen_at[group] = now  # ahead of the stream: its owner may hold
 
     def _doubt(self, seen: Seen, rules: Rules, now: Instant) -> None:
         """A lease key is gone, or another's, and the stream has not shown what came before that.
@@ -151,6 +159,13 @@ class View:
         for group in self.records:
             record = self.record(group)
             if record is not None and record.node == name and record.incarnation != incarnation and not record.clean:
+                self._note_record(record, rules, now)
+
+    def _doubt_absent(self, rules: Rules, now: Instant) -> None:
+        """After a gap, a lease key that is absent as before may have come and gone: as if renewed just now."""
+        for group in self.records:
+            record = self.record(group)
+            if record is not None and not record.clean and record.node not in self.leases:
                 self._note_record(record, rules, now)
 
     def _take(self, seen: Seen, rules: Rules, now: Instant) -> None:
@@ -251,8 +266,9 @@ class View:
         record = self.record(group)
         seen_at = self.record_seen_at.get(group, self.observed_since)
         if record is None:
-            # Never there, vanished, or unreadable: whoever holds by it sees that within its own lease.
-            return seen_at + self._longest_patience(rules)
+            # Never there, vanished, or unreadable: whoever holds by it sees that within its own lease. Absent before
+            # and after a gap, it may have come and gone in between.
+            return max(seen_at, self.observed_since) + self._longest_patience(rules)
         if record.clean or (record.node == rules.node and record.incarnation == rules.incarnation):
             return seen_at
         if record.node == rules.node and record.host == rules.host:

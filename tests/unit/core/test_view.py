@@ -53,7 +53,7 @@ def test_the_same_revision_is_no_news_and_keeps_the_time_at_which_it_was_first_s
     known = view(leases(4), owners(5, owner()), now=0)
     assert take(known, leases(4), owners(5, owner()), revision=9, now=900 * MS) == []
     assert claimable(known) == PATIENCE
-    assert known.observed_since == 0
+    assert known.observed_since == 900 * MS, "without a gap"
 
 
 def test_a_renewal_is_new_evidence():
@@ -222,9 +222,27 @@ def test_a_record_that_vanishes_is_waited_for_from_its_vanishing():
     known = view(leases(4), owners(5, owner()), now=0)
     show(known, owners(6, None), now=5 * S)
     assert claimable(known) == 5 * S + PATIENCE
-    take(known, revision=9, now=6 * S)
     show(known, owners(10, None), now=6 * S)
     assert claimable(known) == 5 * S + PATIENCE, "it does not vanish twice"
+
+
+def test_what_is_absent_before_and_after_a_gap_may_have_come_and_gone():
+    known = view(now=0)
+    take(known, revision=9, now=6 * S)
+    assert claimable(known) == 6 * S + PATIENCE, "a record may have named an owner, who did not see its end"
+    known = view(leases(4), owners(5, owner()), now=0)
+    show(known, seen(Kind.LEASES, "b", None, 6), now=0)
+    assert claimable(known) == PATIENCE
+    take(known, owners(5, owner()), revision=9, now=6 * S)
+    assert claimable(known) == 6 * S + PATIENCE, "a lease key may have been written, and a renewal seen"
+
+
+def test_an_epoch_that_the_stream_has_not_shown_may_have_an_owner():
+    known = view(now=0)
+    assert not known.answer(owners(9, None), RULES, 5 * S), "absent as before"
+    assert claimable(known) == PATIENCE
+    known.answer(Seen(Key(Kind.HISTORY, "web/1"), 7, 7, HistoryEntry("b", 1, "because")), RULES, 5 * S)
+    assert claimable(known) == 5 * S + PATIENCE
 
 
 def test_a_record_that_turns_to_garbage_is_waited_for_from_then():
