@@ -23,6 +23,8 @@ from haagent.lab.scenarios import Outcome, Rehearsal
 from haagent.lab.topology import vip4
 
 TTL = "1s"
+WIDTH = 120
+"""Where the output goes to no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ STEPS = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, for machines.")
 def main(as_json: bool) -> None:
     """Run the story."""
-    console = Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     try:
         outcomes = _play(console)
     except LabError as error:
@@ -118,7 +120,7 @@ def _table(outcomes: list[tuple[Step, Outcome]]) -> Table:
     table = Table(title="What the client saw", title_justify="left")
     for column in ("step", "owner"):
         table.add_column(column)
-    for column in ("epoch", "gap", "after the event", "most at once"):
+    for column in ("epoch", "gap", "new owner after", "most at once"):
         table.add_column(column, justify="right")
     for step, outcome in outcomes:
         moved = outcome.before != outcome.after
