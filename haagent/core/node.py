@@ -185,7 +185,9 @@ class Node:
         if self.view.rewound(event):
             context.alarm("etcd-rewound", "etcd", "its history is another one: wiped or restored")
             self.view.forget()
-            self._renewals.give_up("etcd was wiped or restored")
+            for kind, subject in [alarm for alarm in self.alarms if alarm[0] == "unreadable"]:
+                context.calm(kind, subject)
+            self._renewals.start_over("etcd was wiped or restored")
         first = self.view.observed_since == NEVER
         for seen in self.view.list(event, self.rules, context.now):
             self._news(seen, streamed=True)

@@ -45,6 +45,11 @@ class Renewals:
             self.lease = lease.lapse(self.lease)
             self._context.out.append(LeaseChanged(False, why, late))
 
+    def start_over(self, why: str) -> None:
+        """Another history of etcd begins: revisions of the old one will never be shown."""
+        self._unseen = None
+        self.give_up(why)
+
     def own_key(self, seen: Seen, streamed: bool) -> bool:
         """News of the node's own lease key; True when the lease runs and did not before.
 
