@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haagent.core.model import Role, TimePassed, Watched
+from haagent.core.model import AddressesInstalled, AddressesRemoved, KernelFailed, Role, TimePassed, Watched
 from haagent.core.records import Key, Kind
 from haagent.core.units import MS
 from tests.scripts.talk import backup, master
@@ -210,3 +210,24 @@ def test_members_configured_with_other_addresses_are_told_apart():
     assert talk.hears_advert(1200, addresses=(C,)) == []
     assert talk.hears_advert(1201, router="removed") == []
     assert talk.hears_advert(1202) == ["calm addresses-differ vr: b advertises other addresses than ours"]
+
+
+def test_an_owner_that_released_and_fell_silent():
+    """b released cleanly and is quiet, as it should be: that is no alarm. (Our own claim gets no answer meanwhile.)"""
+    talk = backup(rules(), record=owner(epoch=4))
+    talk.hears_advert(1020)
+    talk.other_writes(1040, (Kind.OWNERS, "web", owner(epoch=4, clean=True)))
+    assert [line for line in talk.live(6000) if "claim" not in line] == ["4629: look at owners/web, leases/b"]
+
+
+def test_the_kernel_answers_late():
+    """Confirmations of what was asked for before the last thing that was asked for, and for a group that is gone."""
+    talk = master(rules())
+    talk.quiet(1200)
+    assert talk.feed(1200, AddressesRemoved("web", 1)) == []
+    assert talk.feed(1201, KernelFailed("web", 2, "late")) == []
+    assert talk.hears_link(1202, up=False)[0] == "remove web #4"
+    assert talk.feed(1203, AddressesInstalled("web", 3)) == []
+    assert talk.feed(1204, AddressesRemoved("web", 3)) == []
+    assert talk.feed(1205, AddressesInstalled("gone", 1)) == []
+    assert talk.kernel_removed(1206)[0] == "advert vr 0"
