@@ -95,16 +95,16 @@ class Cluster:
         return 0 if record is None else int(record["epoch"])
 
     def record(self) -> dict[str, Any] | None:
-        """The group's ownership record as it stands in etcd."""
+        """The group's ownership record as it stands in etcd; None if there is none that can be read."""
         text = self.lab.etcd.ctl("get", "--print-value-only", f"/haagent/{NAME}/owners/{self.group}")
-        return json.loads(text) if text.strip() else None
+        return _object(text)
 
     def candidates(self) -> frozenset[str]:
         """The nodes whose member key says that they may own the group."""
         text = self.lab.etcd.ctl("get", "--prefix", f"/haagent/{NAME}/members/")
         lines = [line for line in text.splitlines() if line.strip()]
         members = {
-            key.rpartition("/")[2]: json.loads(value) for key, value in zip(lines[::2], lines[1::2], strict=True)
+            key.rpartition("/")[2]: _object(value) or {} for key, value in zip(lines[::2], lines[1::2], strict=True)
         }
         return frozenset(name for name, member in members.items() if _may_own(member, self.group))
 
@@ -130,6 +130,13 @@ class Cluster:
 def web_router(**changes: Any) -> dict[str, Any]:
     """The configuration of the virtual router that the lab's clusters have unless told otherwise."""
     return {"name": GROUP, "vrid": 51, "interface": "eth0", "addresses": [f"{vip4()}/24"], **changes}
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _may_own(member: Mapping[str, Any], group: str) -> bool:

@@ -15,6 +15,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from haagent.core.units import MS, Instant, S
@@ -138,6 +139,12 @@ def held(host: Host, interface: str = "eth0") -> set[str]:
     """The addresses that the host's kernel has there, without their prefix lengths."""
     shown = json.loads(host.run(["ip", "-j", "address", "show", "dev", interface]).stdout)
     return {info["local"] for link in shown for info in link.get("addr_info", ())}
+
+
+def resident(pid: int) -> int:
+    """The memory that a process holds now, in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1])  # pyright: ignore[reportOptionalSubscript]
 
 
 def _stall(story: Story, overlap: Overlap) -> str | None:

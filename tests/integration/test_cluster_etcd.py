@@ -1,0 +1,285 @@
+"""etcd goes away in every way that it can, under a cluster of real agents: never two owners, and an owner again.
+
+And the log is worth reading: which endpoint, lost and back, in one line each; no line per attempt.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import closing
+
+import pytest
+
+from haagent.core.units import Instant
+from haagent.lab import namespaces
+from haagent.lab.cluster import Cluster
+from haagent.lab.commands import now
+from haagent.lab.etcd import Member
+from haagent.lab.lab import Lab
+from haagent.lab.scenarios import Rehearsal
+from haagent.lab.topology import vip4
+from tests.integration.clusters import RecordProperty, Story, answering, one_owner, others, silence
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default::tests.integration.clusters.StallWarning"),
+]
+
+VIP = vip4()
+AWAY = 3.0
+"""Seconds that etcd is away: long enough for a lease of one second to lapse, whatever the machine does meanwhile."""
+SHORT_MS = 150.0
+"""A silence that is the machine's, not ours."""
+LINES_MOST = 20
+"""Entries of one agent's log for one outage, both its ends, with three endpoints."""
+
+
+class Scene:
+    """A cluster with an owner, and what is to be so after each outage."""
+
+    def __init__(self, lab: Lab, ttl: str) -> None:
+        self.lab = lab
+        self.etcd = lab.etcd
+        self.cluster = Cluster(lab, ttl=ttl)
+        self.prober = lab.probe([VIP])
+        self.story = Story(self.cluster)
+        Rehearsal(self.cluster, self.prober, VIP).cold_start()
+        self.begin()
+
+    def begin(self) -> None:
+        """Everything is well; what is told from now on is told of the next outage."""
+        self.lab.heal()
+        self.etcd.start()
+        self.cluster.restore()
+        self.owner = answering(self.prober, VIP)
+        self.epoch = self.cluster.epoch()
+        self.since: Instant = now()
+        self.story.forget()
+
+    def kept(self) -> None:
+        """Nothing happened to the group."""
+        assert self.cluster.epoch() == self.epoch
+        assert answering(self.prober, VIP) == self.owner
+        assert silence(self.prober, VIP, self.since) < SHORT_MS
+        assert not self.story.lines(pattern="lease lapsed|MASTER")
+
+    def lapsed(self) -> None:
+        """The owner let go by itself, in time; nobody answered until somebody claimed by a higher epoch."""
+        answering(self.prober, VIP, timeout=20)
+        self.cluster.wait(lambda: self.cluster.epoch() > self.epoch, "an epoch beyond the last")
+        assert self.story.lines(self.owner, r"^lease lapsed: ")
+        assert self.story.lines(self.owner, rf"^web: MASTER -> BACKUP \(the lease lapsed\) .*epoch={self.epoch}$")
+        assert self.story.lines(pattern=r"^web: BACKUP -> MASTER ")
+
+    def each_says(self, *patterns: str) -> None:
+        """Every agent tells these, in this order."""
+        for host in self.lab.hosts:
+            found = [self.story.wait(pattern, host.name) for pattern in patterns]
+            assert found == sorted(found, key=lambda line: line.at), found
+
+    def finish(self, record: RecordProperty) -> None:
+        """One owner throughout, who stays; and a log that a person can read."""
+        time.sleep(0.3)
+        one_owner(self.story, self.prober, self.since, record)
+        for host in self.lab.hosts:
+            lines = self.story.lines(host.name)
+            told = "\n".join(line.text for line in lines)
+            assert len(lines) <= LINES_MOST, f"{host.name} says too much:\n{told}"
+            again = Counter(line.text for line in lines).most_common(1)
+            assert not again or again[0][1] <= 3, f"{host.name} repeats itself:\n{told}"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scene]:
+    """One etcd, a ttl of one second."""
+    with Lab(3, 1, seed=1, logs=tmp_path_factory.mktemp("alone") / "logs") as lab:
+        yield Scene(lab, "1s")
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scene]:
+    """Three members, and a ttl of five seconds, in which they hold two elections."""
+    with Lab(3, 3, seed=1, logs=tmp_path_factory.mktemp("three") / "logs") as lab:
+        yield Scene(lab, "5s")
+
+
+# --- one etcd
+
+
+@pytest.mark.parametrize("end", [lambda etcd: etcd.stop(), lambda etcd: etcd.kill()], ids=["stopped", "killed"])
+def test_etcd_is_away_for_longer_than_the_lease(
+    alone: Scene, end: Callable[[object], object], record_property: RecordProperty
+) -> None:
+    """Without failsafe nobody may own then: the owner lets go, and one claims when etcd is back."""
+    alone.begin()
+    end(alone.etcd)
+    time.sleep(AWAY)
+    assert not alone.prober.timeline(now() - 10**9).answers(VIP)
+    alone.etcd.start()
+    back = now()
+    alone.lapsed()
+    assert alone.prober.wait_for_answer(VIP, after=back).at - back < 5 * 10**9
+    alone.each_says(
+        r"^etcd: 10\.78\.0\.201:2379: not connected", "^alarm: etcd-silent", r"201:2379: connected", "^alarm over"
+    )
+    alone.finish(record_property)
+
+
+def test_etcd_is_restarted_at_once(alone: Scene, record_property: RecordProperty) -> None:
+    """A restart may be quicker than the lease, or not: either the owner keeps the address, or it lets go cleanly."""
+    alone.begin()
+    alone.etcd.kill()
+    alone.etcd.start()
+    alone.each_says("201:2379: not connected", "201:2379: connected")
+    time.sleep(1.5)
+    (alone.lapsed if alone.story.lines(alone.owner, "^lease lapsed") else alone.kept)()
+    alone.finish(record_property)
+
+
+def test_a_pause_shorter_than_the_lease_is_nothing(alone: Scene, record_property: RecordProperty) -> None:
+    alone.begin()
+    alone.etcd.pause()
+    time.sleep(0.3)
+    alone.etcd.resume()
+    time.sleep(1)
+    alone.kept()
+    alone.finish(record_property)
+
+
+def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene, record_property: RecordProperty) -> None:
+    """The connections stay open and nothing answers: only the deadlines of calls tell. Late answers change nothing."""
+    alone.begin()
+    alone.etcd.pause()
+    time.sleep(AWAY)
+    assert not alone.prober.timeline(now() - 10**9).answers(VIP)
+    alone.etcd.resume()
+    alone.lapsed()
+    alone.each_says(
+        "^etcd: answers: no endpoint does", "^alarm: etcd-silent", "^etcd: answers: again", "^alarm over: etcd"
+    )
+    alone.finish(record_property)
+
+
+def test_history_is_compacted_while_a_watch_is_behind(alone: Scene, record_property: RecordProperty) -> None:
+    """A backup does not read for a while; what it missed is compacted away. It says so, lists anew, and follows."""
+    alone.begin()
+    backup = others(alone.cluster, alone.owner)[0].name
+    agent = alone.cluster.agents[backup]
+    agent.pause()
+    write_much(alone)
+    alone.etcd.compact()
+    agent.resume()
+    alone.story.wait(r"^etcd: watch: ended \(compacted up to revision \d+\)$", backup)
+    alone.story.wait(r"^etcd: watch: at 10\.78\.0\.201:2379$", backup)
+    alone.cluster.restore()
+    assert alone.cluster.epoch() == alone.epoch
+    assert silence(alone.prober, VIP, alone.since) < SHORT_MS
+    assert not alone.story.lines(alone.owner)
+    alone.finish(record_property)
+
+
+def write_much(scene: Scene, count: int = 1500) -> None:
+    """More than a connection and etcd's own queue of a watch take, beside our keys, where watches look too."""
+    (member,) = scene.etcd.members
+    key = base64.b64encode(b"/haagent/lab/n/filler").decode()
+    body = json.dumps({"key": key, "value": base64.b64encode(bytes(1000)).decode()})
+    with namespaces.inside(member.place.namespace):
+        connection = http.client.HTTPConnection(member.place.address, member.place.client_port, timeout=5)
+        with closing(connection):
+            for _ in range(count):
+                connection.request("POST", "/v3/kv/put", body)
+                assert connection.getresponse().read()
+
+
+def test_etcd_is_wiped(alone: Scene, record_property: RecordProperty) -> None:
+    """All data is gone, and revisions count anew: all let go at once, wait a ttl, and epochs go on where they were."""
+    alone.begin()
+    alone.etcd.wipe()
+    alone.lapsed()
+    alone.each_says(
+        r"^etcd: cluster: \d+\.\d+$",
+        "^alarm: etcd-rewound etcd: its history is another one",
+        "^alarm over: etcd-rewound",
+    )
+    assert alone.cluster.epoch() == alone.epoch + 1
+    alone.finish(record_property)
+
+
+# --- three members
+
+
+def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(
+    three: Scene, record_property: RecordProperty
+) -> None:
+    three.begin()
+    leader = three.etcd.leader()
+    leader.kill()
+    three.each_says(f"^etcd: {name(leader)}: not connected")
+    three.etcd.leader()
+    time.sleep(2)
+    leader.start()
+    three.each_says(f"^etcd: {name(leader)}: connected$")
+    three.kept()
+    three.finish(record_property)
+
+
+def test_a_follower_is_killed(three: Scene, record_property: RecordProperty) -> None:
+    three.begin()
+    leader = three.etcd.leader()
+    follower = next(member for member in three.etcd.members if member is not leader)
+    follower.kill()
+    time.sleep(2)
+    follower.start()
+    three.each_says(f"^etcd: {name(follower)}: not connected", f"^etcd: {name(follower)}: connected$")
+    three.kept()
+    three.finish(record_property)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["from the other members", "from everybody"])
+def test_the_leader_is_isolated(three: Scene, whole: bool, record_property: RecordProperty) -> None:
+    """From its fellows only, it still answers clients, with nothing but "no leader"."""
+    three.begin()
+    leader = three.etcd.leader()
+    station = three.lab.host(leader.name)
+    if whole:
+        three.lab.isolate(station)
+    else:
+        for other in three.etcd.members:
+            if other is not leader:
+                three.lab.cut(station, three.lab.host(other.name))
+                three.lab.cut(three.lab.host(other.name), station)
+    time.sleep(4)
+    three.kept()
+    three.lab.heal()
+    time.sleep(2)
+    three.kept()
+    three.finish(record_property)
+
+
+def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(
+    three: Scene, record_property: RecordProperty
+) -> None:
+    """300 ms against an election of a second: the owner lets go in time, and one claims when there is a leader."""
+    for host in three.lab.hosts:
+        three.cluster.reload(host, lease={"ttl": "300ms"})
+    three.each_says("^reload: lease")
+    time.sleep(5)
+    three.begin()
+    leader = three.etcd.leader()
+    leader.kill()
+    three.lapsed()
+    leader.start()
+    three.each_says(f"^etcd: {name(leader)}: connected$")
+    three.finish(record_property)
+
+
+def name(member: Member) -> str:
+    """How the agents' logs call it."""
+    return re.escape(f"{member.place.address}:{member.place.client_port}")
