@@ -16,6 +16,8 @@ LOOK_PAUSE = 100 * MS
 ALARMS = ("adverts-lost", "addresses-differ", "stranger")
 """The kinds of alarm about a virtual router."""
 
+_OF_STRANGERS = frozenset({Signal.STRANGER_HEARD, Signal.STRANGER_GONE, Signal.LISTENED})
+
 
 class Speech:
     """Keeps `routers`, the state of each virtual router by name."""
@@ -48,7 +50,7 @@ class Speech:
         """The group's faults came or went."""
         for rules in group.routers:
             router = self.routers[rules.name]
-            self._set(rules.name, vrrp.fit(router) if fit else Router())
+            self._set(rules.name, vrrp.fit(rules, router, self._context.now) if fit else Router())
 
     def promote(self, group: GroupRules) -> None:
         """The kernel has the group's addresses: advertise and announce."""
@@ -61,7 +63,7 @@ class Speech:
             self._set(rules.name, vrrp.demoted(self.routers[rules.name]))
 
     def tick(self, name: str) -> bool:
-        """A router's timer is due. True when its group should decide anew: a stranger came or went."""
+        """A router's timer is due. True when its group should decide anew: a stranger came, went, or did not come."""
         return self._step(name, vrrp.tick(self._rules[name], self.routers[name], self._context.now))
 
     def heard(self, advert: AdvertReceived, interfaces: Interfaces) -> bool:
@@ -82,7 +84,8 @@ class Speech:
             rules = self._rules[name]
             own = fitness.source(rules, interfaces) or b""
             if vrrp.held_off(rules, self.routers[name], own, group.preempt, owning):
-                return (f"a stranger is master of {name}",)
+                listening = self.routers[name].stranger is None
+                return (f"listening for strangers on {name}" if listening else f"a stranger is master of {name}",)
         return ()
 
     def _who(self, advert: AdvertReceived) -> By:
@@ -107,7 +110,7 @@ class Speech:
         self._context.out.extend(said)
         for signal in signals:
             self._note(name, signal)
-        return Signal.STRANGER_HEARD in signals or Signal.STRANGER_GONE in signals
+        return not _OF_STRANGERS.isdisjoint(signals)
 
     def _note(self, name: str, signal: Signal) -> None:
         """What a router noticed: hints and alarms. None of it makes a MASTER."""
@@ -124,8 +127,8 @@ class Speech:
                 if router.stranger is not None:
                     source, priority = fitness.text(router.stranger.source), router.stranger.priority
                     context.alarm("stranger", name, f"{source} advertises priority {priority}")
-            case Signal.OWNER_HEARD | Signal.STRANGER_GONE:
-                pass  # `_set` has ended the alarm
+            case Signal.OWNER_HEARD | Signal.STRANGER_GONE | Signal.LISTENED:
+                pass  # `_set` has ended the alarm, if there was one
 
     def _look(self, group: str) -> None:
         """A hint says that the watch may be behind: look at the record now, but not at every hint."""
@@ -144,8 +147,9 @@ class Speech:
         self.routers[name] = router
         context.timers.set(Timer("router", name), vrrp.due(router))
         if router.stranger is None:
-            strangers.discard(name)
             context.calm("stranger", name)
+        if router.stranger is None and router.listens_until == vrrp.NEVER:
+            strangers.discard(name)
         else:
             strangers.add(name)
         if not (isinstance(router.phase, vrrp.Backup) and router.phase.silent):

@@ -37,6 +37,7 @@ class Signal(Enum):
     RIVAL = "another member advertises"
     STRANGER_HEARD = "a stranger advertises"
     STRANGER_GONE = "the stranger fell silent"
+    LISTENED = "whoever was master would have been heard by now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,14 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """A virtual router's state: its phase, and the stranger on its VRID, if one advertises."""
+    """A virtual router's state: its phase, the stranger on its VRID, if one advertises, and until when one may come.
+
+    `listens_until`: with `strangers: yield`, who begins to take part waits until then for a master to be heard.
+    """
 
     phase: Initialize | Backup | Master = Initialize()
     stranger: Stranger | None = None
+    listens_until: Instant = NEVER
 
 
 Said = tuple[SendAdvert | Announce, ...]
@@ -101,12 +106,19 @@ def due(router: Router) -> Instant:
             at = NEVER if silent else down_at
         case Master(advertise_at=advertise_at, announce_at=announce_at):
             at = min(advertise_at, announce_at)
+    at = min(at, router.listens_until)
     return at if router.stranger is None else min(at, router.stranger.until)
 
 
-def fit(router: Router) -> Router:
+def fit(rules: RouterRules, router: Router, now: Instant) -> Router:
     """The interface is fit: take part, as backup."""
-    return replace(router, phase=Backup()) if isinstance(router.phase, Initialize) else router
+    if not isinstance(router.phase, Initialize):
+        return router
+    # RFC 9568 6.4.1: who begins arms its Active_Down_Timer, but for priority 255. The lease may be there sooner than
+    # the next advert of a stranger, who must not be deposed only because it was not heard yet.
+    waits = rules.strangers is Strangers.YIELD and rules.priority != PRIORITY_OWNER
+    down = master_down_interval(rules.priority, rules.version, rules.advert_interval)
+    return replace(router, phase=Backup(), listens_until=now + down if waits else NEVER)
 
 
 def promoted(rules: RouterRules, router: Router, now: Instant) -> Step:
@@ -127,6 +139,9 @@ def tick(rules: RouterRules, router: Router, now: Instant) -> Step:
     if router.stranger is not None and now >= router.stranger.until:
         router = replace(router, stranger=None)
         signals.append(Signal.STRANGER_GONE)
+    if now >= router.listens_until:
+        router = replace(router, listens_until=NEVER)
+        signals.append(Signal.LISTENED)
     match router.phase:
         case Backup(down_at=down_at, silent=False) if now >= down_at:
             signals.append(Signal.OWNER_SILENT)
@@ -199,7 +214,9 @@ def held_off(rules: RouterRules, router: Router, own: bytes, preempt: bool, owni
 
     Priority 255 preempts whatever `preempt` says (RFC 9568 6.1, Preempt_Mode).
     """
-    stranger = router.stranger
-    if stranger is None or rules.strangers is not Strangers.YIELD:
+    if rules.strangers is not Strangers.YIELD:
         return False
+    stranger = router.stranger
+    if stranger is None:
+        return router.listens_until != NEVER and not owning
     return outranks(stranger, rules, own) or not (preempt or owning or rules.priority == PRIORITY_OWNER)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import pytest
 
 from haagent.core.model import Role, Rules, Strangers
-from tests.scripts.talk import backup, master
+from tests.scripts.talk import Talk, backup, master
 from tests.unit.core.values import STRANGER, A, group, owner, router, rules
 
 
 def yielding(preempt: bool = False, priority: int = 100) -> Rules:
     return rules(group("web", router(strangers=Strangers.YIELD, priority=priority), preempt=preempt))
+
+
+def yielding_master() -> Talk:
+    """At 3700 ms `a` is MASTER by epoch 1, and has advertised at 3660: it listened before it claimed."""
+    talk = backup(yielding(), priority=90)
+    talk.live(3650)
+    talk.etcd_does(3650, "claim")
+    talk.kernel_installed(3660)
+    talk.live(3700)
+    assert talk.node.roles["web"] is Role.MASTER
+    return talk
 
 
 def test_a_stranger_is_told_and_counts_for_nothing():
@@ -46,36 +57,53 @@ def test_yield_the_owner_is_deposed_as_plain_vrrp_says(source: bytes, priority: 
     The owner lets go, and only when the kernel confirmed releases the record. While keepalived speaks, nobody claims;
     when it falls silent, its adverts count for three intervals and the skew, then the group is claimed again.
     """
-    talk = master(yielding())
-    talk.quiet(1200)
-    assert talk.hears_advert(1200, source, priority)[1:] == [
+    talk = yielding_master()
+    talk.quiet(3800)
+    assert talk.hears_advert(3800, source, priority)[1:] == [
         "remove web #4",
         "web: MASTER -> BACKUP, epoch 1 (a stranger is master of vr)",
     ]
-    assert talk.kernel_removed(1210) == [
+    assert talk.kernel_removed(3810) == [
         "advert vr 0",
-        "web: release epoch 1 (a stranger is master of vr) if owners/web @14",
+        "web: release epoch 1 (a stranger is master of vr) if owners/web @34",
     ]
-    assert talk.etcd_does(1220, "release") == []
-    for at in range(2200, 10_000, 1000):
+    assert talk.etcd_does(3820, "release") == []
+    for at in range(4800, 12_000, 1000):
         talk.quiet(at)
         assert talk.hears_advert(at, source, priority) == []
-    calm, claim = talk.live(13_000)
-    assert calm.startswith("12809: calm stranger")
-    assert claim.startswith("12809: web: claim epoch 2 (claimed again)")
+    calm, claim = talk.live(16_000)
+    assert calm.startswith("15409: calm stranger")
+    assert claim.startswith("15409: web: claim epoch 2 (claimed again)")
 
 
 def test_yield_the_owner_asserts_itself_against_a_lower_one():
     """keepalived with a lower priority advertises. The owner answers, at most doubling its own rate, and stays."""
-    talk = master(yielding())
-    talk.live(1600)
-    assert talk.hears_advert(1600, STRANGER, 99) == [
+    talk = yielding_master()
+    talk.live(4200)
+    assert talk.hears_advert(4200, STRANGER, 99) == [
         "advert vr 100",
         "ALARM stranger vr: 10.0.0.9 advertises priority 99",
     ]
-    assert talk.hears_advert(1610, STRANGER, 99) == []
-    assert talk.hears_advert(1620, STRANGER, 0) == [], "nor does it shout when the other stops"
+    assert talk.hears_advert(4210, STRANGER, 99) == []
+    assert talk.hears_advert(4220, STRANGER, 0) == [], "nor does it shout when the other stops"
     assert talk.node.roles["web"] is Role.MASTER
+
+
+def test_yield_a_node_listens_before_it_claims():
+    """The record is free, the lease runs, and nobody was heard yet: a master that there is may speak only seldom.
+
+    RFC 9568 6.4.1: a node begins with its Active_Down_Timer running, three intervals and its skew.
+    """
+    talk = backup(yielding(), peers="")
+    talk.quiet(3609)
+    assert talk.live(3700) == ["3609: web: claim epoch 1 (there was no owner) if no owners/web, leases/a made @2"]
+
+
+def test_yield_priority_255_does_not_listen():
+    """RFC 9568 6.4.1: the owner of the addresses begins as Active. Here it waits for its lease, and no longer."""
+    talk = backup(yielding(priority=255), peers="")
+    assert len(talk.live(1100)) == 1
+    assert "claim" in talk.asked
 
 
 def test_yield_a_backup_waits_while_a_stranger_is_master():

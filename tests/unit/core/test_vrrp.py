@@ -61,14 +61,28 @@ def test_a_higher_priority_has_the_shorter_skew(version: int):
 
 def test_initialize_to_backup_whatever_the_priority():
     # RFC 9568 6.4.1, RFC 3768 6.4.1: priority 255 would begin as MASTER. Here it waits for the lease like all others.
-    assert vrrp.fit(Router()) == Router(Backup())
+    assert vrrp.fit(router(), Router(), 0) == Router(Backup())
     assert vrrp.due(Router()) == NEVER
     assert vrrp.due(Router(Backup())) == NEVER  # no owner was heard yet: the timer is armed by its adverts only
 
 
 @pytest.mark.parametrize("before", [Router(Backup(5 * S)), MASTER], ids=["backup", "master"])
 def test_a_router_that_takes_part_is_not_begun_again(before: Router):
-    assert vrrp.fit(before) == before
+    assert vrrp.fit(YIELD, before, 0) == before
+
+
+@pytest.mark.parametrize("priority, until", [(100, 4 * S + 156 * S // 256), (255, NEVER)])
+def test_yield_who_begins_listens_for_a_master_first(priority: int, until: int):
+    # RFC 9568 6.4.1: set the Active_Down_Timer, unless the priority is 255. Being heard by nobody, it ends by itself.
+    rules = router(strangers=Strangers.YIELD, priority=priority)
+    listening = vrrp.fit(rules, Router(), 1 * S)
+    assert listening == Router(Backup(), listens_until=until)
+    assert vrrp.due(listening) == until
+    assert vrrp.held_off(rules, listening, A, preempt=True, owning=False) is (until != NEVER)
+    assert not vrrp.held_off(rules, listening, A, preempt=True, owning=True)
+    if until != NEVER:
+        assert vrrp.tick(rules, listening, until - 1) == (listening, (), ())
+        assert vrrp.tick(rules, listening, until) == (Router(Backup()), (), (Signal.LISTENED,))
 
 
 @pytest.mark.parametrize("by", By)
