@@ -96,7 +96,7 @@ def one_owner(story: Story, prober: Prober, since: Instant, record: RecordProper
     """Never two that answer, never two that claim one epoch, and nothing in the logs that no agent should ever say."""
     shared = {key: nodes for key, nodes in story.masters().items() if len(nodes) > 1}
     assert not shared, f"two agents became MASTER by one epoch: {shared}"
-    sick = [line for line in story.lines() if line.level == "critical" or "Traceback" in line.text]
+    sick = [line for line in story.lines(whole=True) if line.level == "critical" or "Traceback" in line.text]
     assert not sick, f"an agent must not go on: {sick}"
     overlaps = prober.timeline(since).overlaps()
     excuses = [(overlap, _stall(story, overlap)) for overlap in overlaps]
