@@ -219,4 +219,8 @@ def held_off(rules: RouterRules, router: Router, own: bytes, preempt: bool, owni
     stranger = router.stranger
     if stranger is None:
         return router.listens_until != NEVER and not owning
-    return outranks(stranger, rules, own) or not (preempt or owning or rules.priority == PRIORITY_OWNER)
+    if owning:
+        return outranks(stranger, rules, own)
+    # RFC 9568 6.4.2: a Backup of the same priority stays one whatever the addresses, and after 0 waits its skew.
+    waits = stranger.priority >= rules.priority or stranger.priority == PRIORITY_STOP
+    return waits or not (preempt or rules.priority == PRIORITY_OWNER)

@@ -277,13 +277,16 @@ def test_yield_nobody_makes_a_master_shout():
         (99, False, False, True),
         (99, True, False, False),
         (99, False, True, False),
-        (0, True, False, False),
+        # 6.4.2: only a lower priority is preempted, the addresses break ties of masters; 0 sets the timer to the skew.
+        (100, True, False, True),
+        (0, True, False, True),
     ],
 )
+@pytest.mark.parametrize("source", [LOW, HIGH])
 def test_yield_a_backup_waits_for_a_stranger_as_the_rfc_says(
-    priority: int, preempt: bool, owning: bool, held_off: bool
+    source: bytes, priority: int, preempt: bool, owning: bool, held_off: bool
 ):
-    after, said, _ = vrrp.heard(YIELD, Router(Backup()), advert(HIGH, priority), By.STRANGER, A, 0)
+    after, said, _ = vrrp.heard(YIELD, Router(Backup()), advert(source, priority), By.STRANGER, A, 0)
     assert said == ()
     assert vrrp.held_off(YIELD, after, A, preempt, owning) is held_off
 
