@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from haagent.core.model import GroupRules, InterfaceChanged, RouterRules
@@ -47,6 +47,17 @@ def _source_fault(router: RouterRules, interfaces: Interfaces) -> str:
         return ""
     kind = "IPv4" if router.family == 4 else "link-local IPv6"
     return f"interface {router.interface} has no {kind} address"
+
+
+def banned(group: GroupRules, retiring: Sequence[GroupRules], stopping: bool) -> tuple[str, ...]:
+    """Why this node must not own the group, interfaces apart. `retiring`: the groups that a reload removed."""
+    reasons = ["the agent stops"] if stopping else []
+    if group in retiring:
+        return (*reasons, "removed from the configuration")
+    # A reload may move a virtual router here from a group that is no more: first that one is given up.
+    routers = {router.name for router in group.routers}
+    left = (old.name for old in retiring if routers & {router.name for router in old.routers})
+    return (*reasons, *(f"group {name} is given up first" for name in left))
 
 
 def standing(group: GroupRules, interfaces: Interfaces, unfit: bool) -> Standing:

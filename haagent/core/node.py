@@ -123,7 +123,8 @@ class Node:
             owning = isinstance(state, Owning)
             assert not owning or claims.is_ours(self.view, self.rules, lease, name), f"{name}: owned by no record"
             for router in self.rules.groups[name].routers:
-                speaks = isinstance(self.routers[router.name].phase, vrrp.Master)
+                here = self._speech.group_of[router.name] == name  # not in one that a reload takes it from
+                speaks = here and isinstance(self.routers[router.name].phase, vrrp.Master)
                 assert not speaks or owning, f"{router.name} speaks without owning"
 
     # --- events
@@ -332,19 +333,23 @@ class Node:
     def _assess(self, name: str) -> None:
         """What the interfaces (and a stop, and a reload) mean for a group."""
         group = self.rules.groups[name]
-        banned = ("the agent stops",) * self.stopping + ("removed from the configuration",) * (name in self._retiring)
-        self._membership.assess(group, banned)
+        self._membership.assess(group, self._banned(group))
         if not isinstance(self.groups[name], Owning):
             self._speech.fit(group, not self.faults[name])
         self._decide(name)
 
+    def _banned(self, group: GroupRules) -> tuple[str, ...]:
+        retiring = [self.rules.groups[name] for name in sorted(self._retiring)]
+        return fitness.banned(group, retiring, self.stopping)
+
     def _assess_all(self) -> None:
         for name in list(self.groups):
-            self._assess(name)
+            if name in self.groups:  # deciding on one that retires may end it
+                self._assess(name)
         self._membership.sync(self.lease)
 
     def _add(self, group: GroupRules) -> None:
-        self._membership.assess(group, ())
+        self._membership.assess(group, self._banned(group))
         self._speech.demote(group)  # a router may come from a group that is owned
         self._speech.fit(group, not self.faults[group.name])
         state, effects = ownership.start(group, self._context.now)
@@ -362,6 +367,7 @@ class Node:
         self._context.rules = replace(self.rules, groups=groups)
         self._speech.configure(groups)
         self._context.timers.set(Timer("group", name), NEVER)
+        self._assess_all()
 
     def _reload(self, rules: Rules) -> None:
         """New rules. What is no longer configured is given up first, and kept in the rules until it is."""
@@ -375,7 +381,7 @@ class Node:
             if name not in before:
                 self._add(group)
             elif group != before[name]:
-                self._membership.assess(group, ())
+                self._membership.assess(group, self._banned(group))
                 self._become(name, ownership.refresh(self.groups[name], self._situation(name)))
                 if not isinstance(self.groups[name], Owning):
                     self._speech.demote(group)
@@ -386,11 +392,8 @@ class Node:
     def _maybe_resign(self) -> None:
         """Everything is given up and nothing names us: end the session, once."""
         given_up = all(isinstance(state, Following) for state in self.groups.values())
-        if self._resigned or not given_up or any(self._named(name) for name in self.groups):
+        if self._resigned or not given_up or any(claims.named(self.view, self.rules, name) for name in self.groups):
             return
         self._resigned = True
         self._context.timers.set(RENEW, NEVER)
         self._context.out.append(Resign())
-
-    def _named(self, name: str) -> bool:
-        return claims.named(self.view, self.rules, name)

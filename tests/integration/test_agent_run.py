@@ -114,12 +114,6 @@ def test_a_bad_file_changes_nothing_and_a_good_one_changes_what_it_says(lab: Lab
     assert not agent.has(VIP)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    raises=AssertionError,
-    reason="timing decides: while the old group is given up and the new one owned, both have the router, and the"
-    " node's own check says that it speaks without owning",
-)
 def test_a_virtual_router_moves_into_a_group_and_out_of_it(lab: Lab, path: Path):
     agent = Agent(lab.hosts[0], path, text(lab))
     until(lambda: agent.has(VIP), agent)

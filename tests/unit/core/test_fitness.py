@@ -98,3 +98,10 @@ def test_sources_are_all_there_are_each_once():
 @pytest.mark.parametrize("address, text", [(A, "10.0.0.1"), (LINK_LOCAL, "fe80::1"), (b"", ""), (b"\x01\x02", "0102")])
 def test_text(address: bytes, text: str):
     assert fitness.text(address) == text
+
+
+def test_a_group_waits_for_the_one_that_a_reload_takes_its_routers_from():
+    old, new, other = group("web", router()), group("site", router()), group("mail", router("mail"))
+    assert fitness.banned(new, [old], stopping=False) == ("group web is given up first",)
+    assert fitness.banned(other, [old], stopping=False) == ()
+    assert fitness.banned(old, [old], stopping=True) == ("the agent stops", "removed from the configuration")
