@@ -34,7 +34,6 @@ from haagent.core.model import (
     RoleChanged,
     Rules,
     RulesChanged,
-    SendAdvert,
     StopRequested,
     TimePassed,
     Unanswered,
@@ -265,7 +264,7 @@ class Node:
                 leaving = isinstance(state, Leaving) and state.serial == serial and not state.removed
                 if leaving and claims.is_ours(self.view, self.rules, self.lease, name):
                     # RFC 9568 6.4.3, Shutdown: the lease still runs, so the last word may be said.
-                    self._context.out += [SendAdvert(router.name, 0) for router in at.group.routers]
+                    self._speech.farewell(at.group, self._membership.interfaces)
                 self._become(name, ownership.removed(state, serial, at))
             case KernelFailed(_, serial, why):
                 self._become(name, ownership.kernel_failed(state, serial, why, at))

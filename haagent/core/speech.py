@@ -5,7 +5,7 @@ from __future__ import annotations
 from haagent.core import fitness, vrrp
 from haagent.core.context import Context, Timer
 from haagent.core.fitness import Interfaces
-from haagent.core.model import AdvertReceived, Ask, Asking, GroupRules, Look, RouterRules
+from haagent.core.model import AdvertReceived, Ask, Asking, GroupRules, Look, RouterRules, SendAdvert
 from haagent.core.records import Key, Kind
 from haagent.core.units import MS, Instant
 from haagent.core.vrrp import By, Router, Signal
@@ -61,6 +61,13 @@ class Speech:
         """The node owns the group no longer: not another word."""
         for rules in group.routers:
             self._set(rules.name, vrrp.demoted(self.routers[rules.name]))
+
+    def farewell(self, group: GroupRules, interfaces: Interfaces) -> None:
+        """The last word of each router, but for one that a stranger deposed: there is a master, nobody need hurry."""
+        for rules in group.routers:
+            own = fitness.source(rules, interfaces) or b""
+            if not vrrp.held_off(rules, self.routers[rules.name], own, group.preempt, owning=True):
+                self._context.out.append(SendAdvert(rules.name, vrrp.PRIORITY_STOP))
 
     def tick(self, name: str) -> bool:
         """A router's timer is due. True when its group should decide anew: a stranger came, went, or did not come."""
