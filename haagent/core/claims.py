@@ -28,8 +28,18 @@ class Situation:
 
 
 def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
-    """Whether the newest record makes this node the owner: it names us, and the lease has run without a break since."""
-    return named(view, rules, group) and isinstance(lease, Held) and view.record_revision(group) > lease.since
+    """Whether the newest record makes this node the owner: it names us, and the lease has run without a break since.
+
+    And it tells challengers that know nothing else of us how long to wait: our lease must not run longer.
+    """
+    record = view.record(group)
+    return (
+        record is not None
+        and isinstance(lease, Held)
+        and named(view, rules, group)
+        and view.record_revision(group) > lease.since
+        and lease.ttl <= record.ttl
+    )
 
 
 def named(view: View, rules: Rules, group: str) -> bool:

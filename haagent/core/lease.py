@@ -54,12 +54,16 @@ class Unheld:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The node's lease runs. `created`: the lease key's `create_revision`; `since`: where this chain began."""
+    """The node's lease runs. `created`: the lease key's `create_revision`; `since`: where this chain began.
+
+    `ttl` is the one that `held_until` counts with: an ownership record must allow for as much (`claims.is_ours`).
+    """
 
     questions: Questions
     since: Revision
     created: Revision
     held_until: Instant
+    ttl: Duration
 
 
 Lease = Unheld | Held
@@ -87,8 +91,10 @@ def ask(lease: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
             return Unheld(questions)
         case Held():
             # The answer to a shorter ttl may be lost after its commit: observers may count by it from now on.
-            capped = min(lease.held_until, count(now, ttl, margin))
-            return replace(lease, questions=questions, held_until=capped)
+            until = count(now, ttl, margin)
+            if until < lease.held_until:
+                return replace(lease, questions=questions, held_until=until, ttl=ttl)
+            return replace(lease, questions=questions)
 
 
 def count(asked_at: Instant, ttl: Duration, margin: Duration) -> Instant:
@@ -104,13 +110,16 @@ def shown(
     if asked is None:
         return lease
     questions = _answered(lease.questions, asked)
-    until = count(asked.asked_at, min(asked.ttl, questions.shortest), margin)
+    ttl = min(asked.ttl, questions.shortest)
+    until = count(asked.asked_at, ttl, margin)
     match lease:
         case Held():
             # Another revision of the same key is the same chain: the old deadline has not come yet.
-            return replace(lease, questions=questions, created=created, held_until=max(lease.held_until, until))
+            if until <= lease.held_until:
+                return replace(lease, questions=questions, created=created)
+            return replace(lease, questions=questions, created=created, held_until=until, ttl=ttl)
         case Unheld() if until > now:
-            return Held(questions, since=revision, created=created, held_until=until)
+            return Held(questions, since=revision, created=created, held_until=until, ttl=ttl)
         case Unheld():
             return Unheld(questions)
 

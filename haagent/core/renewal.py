@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from haagent.core import lease
 from haagent.core.context import LAPSE, RENEW, Context
 from haagent.core.lease import Held, Lease
 from haagent.core.model import Ask, Asking, Commit, ExtendAddresses, LeaseChanged, Resync
 from haagent.core.records import Guard, Key, Kind, LeaseValue, Put, Revision, Seen
-from haagent.core.units import NEVER, Instant
+from haagent.core.units import NEVER, Duration, Instant
 
 GUARDS_AT_MOST = 100
 """Ownership records that a vanished lease key can be guarded by: etcd takes 128 operations a transaction."""
+REWRITTEN_AT_MOST = 20
+"""Ownership records that one renewal writes anew, beside those guards."""
 SILENT_AFTER = 2
 """Renewals in a row without an answer that make an alarm."""
 
@@ -99,19 +102,19 @@ class Renewals:
         self._watch_the_watch()
         if self._name_in_use():
             return
-        guards = (
-            Guard(Key(Kind.LEASES, rules.node), view.lease_revision(rules.node)),
-            *self._unchanged(owned),
-        )
+        names = tuple(owned)
+        guards = (Guard(Key(Kind.LEASES, rules.node), view.lease_revision(rules.node)), *self._unchanged(names))
         if len(guards) > GUARDS_AT_MOST:
             self.give_up("the lease key vanished, and guards too many groups to be written anew")
             guards = guards[:1]
-        self.lease = lease.ask(self.lease, rules.ttl, rules.margin, context.now)
+        ttl, records = self._allow_for_longer(names)
+        guards += tuple(Guard(put.key, view.record_revision(put.key.name)) for put in records)
+        self.lease = lease.ask(self.lease, ttl, rules.margin, context.now)
         questions = self.lease.questions
-        value = LeaseValue(rules.incarnation, rules.host, rules.ttl, questions.round)
+        value = LeaseValue(rules.incarnation, rules.host, ttl, questions.round)
         put = Put(Key(Kind.LEASES, rules.node), value, session=True)
         ask = Ask(Asking.RENEW, rules.node, questions.round)
-        context.out.append(Commit(ask, guards, (put,), (), patience=rules.ttl))
+        context.out.append(Commit(ask, tuple(dict.fromkeys(guards)), (put, *records), (), patience=ttl))
         context.timers.set(RENEW, questions.next_at)
         if isinstance(self.lease, Held):
             context.timers.set(LAPSE, self.lease.held_until)
@@ -124,6 +127,19 @@ class Renewals:
         if isinstance(value, LeaseValue) and value.incarnation == rules.incarnation:
             return ()
         return tuple(Guard(Key(Kind.OWNERS, name), view.record_revision(name)) for name in owned)
+
+    def _allow_for_longer(self, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
+        """The ttl to ask with, and the records to be written with it.
+
+        A ttl that got longer is written into the records of what we own by the same transaction: whoever never sees
+        our lease key waits by them. What does not fit in one transaction keeps the shorter ttl until the next.
+        """
+        view, ttl = self._context.view, self._context.rules.ttl
+        records = [(name, view.record(name)) for name in owned]
+        outdated = [(name, record) for name, record in records if record is not None and record.ttl < ttl]
+        later = outdated[REWRITTEN_AT_MOST:]
+        puts = [Put(Key(Kind.OWNERS, name), replace(record, ttl=ttl)) for name, record in outdated[:REWRITTEN_AT_MOST]]
+        return min([ttl, *(record.ttl for _, record in later)]), tuple(puts)
 
     def _name_in_use(self) -> bool:
         """Another living host goes by our name: it was first, so we wait."""

@@ -215,9 +215,8 @@ class View:
     def _note_record(self, record: OwnerRecord, rules: Rules, now: Instant) -> None:
         before = self.evidence.get(record.incarnation)
         until = now + patience(record.ttl, rules.guard)
-        self.evidence[record.incarnation] = Evidence(
-            record.node, before.by_lease if before else 0, until, before.ttl if before else record.ttl
-        )
+        by_lease, ttl = (before.by_lease, before.ttl) if before is not None else (0, 0)
+        self.evidence[record.incarnation] = Evidence(record.node, by_lease, until, max(ttl, record.ttl))
 
     def _note_member(self, node: str, member: MemberValue | None) -> None:
         before = self.members.pop(node, None)

@@ -214,6 +214,12 @@ def test_a_record_is_ours_only_within_the_running_chain(
     assert claims.is_ours(at.view, at.rules, lease, "web") is ours
 
 
+def test_a_record_is_not_ours_while_our_lease_runs_longer_than_it_says():
+    at = situation(view(owners(5, owner("a", ttl=1 * S))))
+    assert claims.is_ours(at.view, at.rules, held(since=4), "web")
+    assert not claims.is_ours(at.view, at.rules, replace(held(since=4), ttl=3 * S), "web")
+
+
 def test_a_handover_to_a_member_whose_lease_value_is_garbage_has_no_host():
     written = handed(leases(6), members(7), seen(Kind.LEASES, "b", Garbage("?"), 8))
     assert written is not None

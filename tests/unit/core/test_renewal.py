@@ -10,7 +10,7 @@ from haagent.core.context import LAPSE, RENEW, Context
 from haagent.core.lease import Held, Unheld
 from haagent.core.model import Alarm, Ask, Asking, Commit, Effect, ExtendAddresses, LeaseChanged, Resync
 from haagent.core.records import Garbage, Guard, Key, Kind, LeaseValue, Put, Seen
-from haagent.core.renewal import GUARDS_AT_MOST, Renewals
+from haagent.core.renewal import GUARDS_AT_MOST, REWRITTEN_AT_MOST, Renewals
 from haagent.core.units import MS, S
 from tests.unit.core.values import LEASES, OWNERS, PATIENCE, leases, listed, owner, owners, rules, seen, watched
 
@@ -108,6 +108,34 @@ def test_something_new_is_asked_at_once():
     desk.renewals.now()
     assert desk.due() == 100 * MS
     assert desk.lease.questions.next_at == 100 * MS
+
+
+def test_a_longer_ttl_is_written_into_the_records_of_what_we_own_by_the_same_transaction():
+    desk = holding()
+    ours = owner("a", ttl=1 * S)
+    desk.show(20 * MS, owners(5, ours))
+    desk.context.rules = replace(desk.context.rules, ttl=3 * S)
+    (commit,) = desk.ask(250 * MS, "web")
+    assert isinstance(commit, Commit)
+    assert commit.guards == (Guard(LEASES, 2), Guard(OWNERS, 5))
+    assert [put.value for put in commit.puts] == [
+        LeaseValue("a1", "host-a", 3 * S, 2),
+        replace(ours, ttl=3 * S),
+    ]
+    desk.show(260 * MS, owners(6, replace(ours, ttl=3 * S)))
+    assert len(guards(desk.ask(1 * S, "web"))) == 1, "once"
+
+
+def test_a_longer_ttl_waits_for_records_that_do_not_fit_in_one_transaction():
+    desk = holding()
+    names = [f"group-{number}" for number in range(REWRITTEN_AT_MOST + 1)]
+    desk.show(20 * MS, *(owners(5, owner("a", ttl=1 * S), name) for name in names))
+    desk.context.rules = replace(desk.context.rules, ttl=3 * S)
+    (commit,) = desk.ask(250 * MS, *names)
+    assert isinstance(commit, Commit)
+    assert len(commit.puts) == 1 + REWRITTEN_AT_MOST
+    assert isinstance(commit.puts[0].value, LeaseValue)
+    assert commit.puts[0].value.ttl == 1 * S
 
 
 # --- what counts

@@ -70,7 +70,7 @@ def rules(*groups: GroupRules, **changes: Any) -> Rules:
 
 
 def held(since: int = 1, until: Instant = 970 * MS, created: int = 1) -> Held:
-    return Held(Questions((), 1, 250 * MS, TTL, 1), since, created, until)
+    return Held(Questions((), 1, 250 * MS, TTL, 1), since, created, until, TTL)
 
 
 def lease(node: str = "b", turn: int = 1, **changes: Any) -> LeaseValue:
