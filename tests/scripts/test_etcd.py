@@ -222,3 +222,22 @@ def test_many_groups_and_a_lease_key_that_vanished():
     assert said[0].startswith("lease lost (the lease key vanished")
     assert sum(line.startswith("remove") for line in said) == 100
     assert "renew #6 if no leases/a" in said
+
+
+def test_only_the_stream_makes_a_renewal_count():
+    """The watch is slow. The first renewal is done unseen, the second is refused, and the refusal shows the first.
+
+    That is no lease yet: what else was done before it may concern us. Only when the watch shows it does the node hold,
+    and by the time of the first question.
+    """
+    talk = Talk(rules())
+    talk.start()
+    talk.kernel_removed(0)
+    talk.hears_link(0)
+    talk.lists(0)
+    hear = talk.silently("renew")
+    talk.quiet(251, etcd=False)
+    assert talk.etcd_does(255, "renew") == []
+    assert talk.node.alarms == {}
+    assert hear(300)[0] == "lease held (renewals are seen)"
+    assert talk.live(1000, etcd=False)[0] == "970: lease lost (it ran out)"
