@@ -7,11 +7,15 @@ from haagent.core.context import Context, Timer
 from haagent.core.fitness import Interfaces
 from haagent.core.model import AdvertReceived, Ask, Asking, GroupRules, Look, RouterRules, SendAdvert
 from haagent.core.records import Key, Kind
-from haagent.core.units import MS, Instant
+from haagent.core.units import MS, Duration, Instant, S
 from haagent.core.vrrp import By, Router, Signal
 
 LOOK_PAUSE = 100 * MS
 """Adverts are hints: however many arrive, a group's record is looked up ten times a second at the most."""
+
+AGREED_FOR: Duration = 5 * S
+"""Members' addresses must agree for that long, and for three adverts, before the alarm is over: whoever forges one
+advert of two must not have us say so at each."""
 
 ALARMS = ("adverts-lost", "addresses-differ", "stranger")
 """The kinds of alarm about a virtual router."""
@@ -28,6 +32,7 @@ class Speech:
         self._rules: dict[str, RouterRules] = {}
         self._strangers: dict[str, set[str]] = {}
         self._looked_at: dict[str, Instant] = {}
+        self._differed_at: dict[str, Instant] = {}
         self._looks = 0
         self._context = context
 
@@ -105,9 +110,12 @@ class Speech:
 
     def _compare(self, rules: RouterRules, advert: AdvertReceived) -> None:
         """Members whose configurations differ: an alarm, never a second master."""
+        now = self._context.now
         if frozenset(advert.addresses) == frozenset(address.address for address in rules.addresses):
-            self._context.calm("addresses-differ", rules.name)
+            if now - self._differed_at.get(rules.name, 0) >= max(AGREED_FOR, 3 * rules.advert_interval):
+                self._context.calm("addresses-differ", rules.name)
         else:
+            self._differed_at[rules.name] = now
             node = self._context.view.by_source[advert.source]
             self._context.alarm("addresses-differ", rules.name, f"{node} advertises other addresses than ours")
 
