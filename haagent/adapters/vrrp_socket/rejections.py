@@ -42,6 +42,13 @@ class Rejections:
         line.quiet_until = now + QUIET
         line.suppressed = 0
 
+    def sum_up(self, received: int, unread: int) -> None:
+        """Log all that was refused, by name, of so many packets; and how many came too fast to be read."""
+        parts = [f"{subject} {reason} {count}" for (subject, reason), count in sorted(self.counted.items())]
+        if parts or unread:
+            words = "refused in all, of %d packets: %s; %d more came too fast to be read"
+            log.info(words, received, ", ".join(parts) or "none", unread)
+
     def _new_line(self, key: tuple[str, Reason, bytes], now: Instant) -> _Line:
         if now >= self._purge_at:
             self._purge_at = now + QUIET

@@ -117,7 +117,8 @@ class VrrpSpeaker:
         return {spot: channel.overflowed() for spot, channel in self._channels.items() if channel is not None}
 
     def close(self) -> None:
-        """Close every socket."""
+        """Close every socket. What was refused while they were open is logged, by name."""
+        self._rejections.sum_up(self.counters["received"], sum(self.overflowed().values()))
         self.configure(())
         self._announcer.close()
 
