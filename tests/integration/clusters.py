@@ -13,7 +13,7 @@ import re
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,11 +24,10 @@ from haagent.lab.commands import LabError, now
 from haagent.lab.host import Host
 from haagent.lab.prober import Prober
 from haagent.lab.timeline import Overlap
+from tests.integration.conftest import Measure
 
 SLACK_MS: Final = 50
 """`margin` + `guard`: a process that notices the end of its lease later than that may answer beside its successor."""
-
-RecordProperty = Callable[[str, object], None]
 
 
 class StallWarning(UserWarning):
@@ -92,7 +91,7 @@ class Story:
         return log.read_text(errors="replace") if log.exists() else ""
 
 
-def one_owner(story: Story, prober: Prober, since: Instant, record: RecordProperty) -> None:
+def one_owner(story: Story, prober: Prober, since: Instant, measure: Measure) -> None:
     """Never two that answer, never two that claim one epoch, and nothing in the logs that no agent should ever say."""
     shared = {key: nodes for key, nodes in story.masters().items() if len(nodes) > 1}
     assert not shared, f"two agents became MASTER by one epoch: {shared}"
@@ -104,7 +103,7 @@ def one_owner(story: Story, prober: Prober, since: Instant, record: RecordProper
     assert not bare, f"two nodes answered: {[_told(overlap) for overlap in bare]}\n{_around(story, bare[0])}"
     for overlap, excuse in excuses:
         told = f"{_told(overlap)}: {excuse}"
-        record("overlap_by_stall", told)
+        measure("overlap_by_stall", told)
         warnings.warn(told, StallWarning, stacklevel=2)
 
 

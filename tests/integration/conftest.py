@@ -1,4 +1,7 @@
-"""The lab as a fixture. Its processes' logs are in pytest's directory for the test, which stays when the test fails."""
+"""The lab as a fixture. Its processes' logs are in pytest's directory for the test, which stays when the test fails.
+
+And `measure`, for what a test finds out beside passing: `pytest -v` ends with a list of it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import pytest
 from haagent.lab.lab import Lab
 
 MakeLab = Callable[..., Lab]
+Measure = Callable[[str, object], None]
 
 
 @pytest.fixture
@@ -25,3 +29,22 @@ def make_lab(tmp_path: Path) -> Generator[MakeLab]:
             return stack.enter_context(Lab(hosts, etcd, seed=seed, logs=tmp_path / "logs", tls=tls))
 
         yield make
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest) -> Measure:
+    """`measure("gap_ms", 12)`."""
+
+    def note(name: str, value: object) -> None:
+        request.node.user_properties.append((name, value))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.verbosity <= 0:
+        return
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        if report.when == "call" and report.user_properties:
+            said = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {said}")

@@ -24,7 +24,8 @@ from haagent.lab.etcd import Member
 from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Rehearsal
 from haagent.lab.topology import vip4
-from tests.integration.clusters import RecordProperty, Story, answering, one_owner, others, silence
+from tests.integration.clusters import Story, answering, one_owner, others, silence
+from tests.integration.conftest import Measure
 
 pytestmark = [
     pytest.mark.integration,
@@ -84,10 +85,10 @@ class Scene:
             found = [self.story.wait(pattern, host.name) for pattern in patterns]
             assert found == sorted(found, key=lambda line: line.at), found
 
-    def finish(self, record: RecordProperty) -> None:
+    def finish(self, measure: Measure) -> None:
         """One owner throughout, who stays; and a log that a person can read."""
         time.sleep(0.3)
-        one_owner(self.story, self.prober, self.since, record)
+        one_owner(self.story, self.prober, self.since, measure)
         for host in self.lab.hosts:
             lines = self.story.lines(host.name)
             told = "\n".join(line.text for line in lines)
@@ -115,7 +116,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scene]:
 
 @pytest.mark.parametrize("end", [lambda etcd: etcd.stop(), lambda etcd: etcd.kill()], ids=["stopped", "killed"])
 def test_etcd_is_away_for_longer_than_the_lease(
-    alone: Scene, end: Callable[[object], object], record_property: RecordProperty
+    alone: Scene, end: Callable[[object], object], measure: Measure
 ) -> None:
     """Without failsafe nobody may own then: the owner lets go, and one claims when etcd is back."""
     alone.begin()
@@ -129,10 +130,10 @@ def test_etcd_is_away_for_longer_than_the_lease(
     alone.each_says(
         r"^etcd: 10\.78\.0\.201:2379: not connected", "^alarm: etcd-silent", r"201:2379: connected", "^alarm over"
     )
-    alone.finish(record_property)
+    alone.finish(measure)
 
 
-def test_etcd_is_restarted_at_once(alone: Scene, record_property: RecordProperty) -> None:
+def test_etcd_is_restarted_at_once(alone: Scene, measure: Measure) -> None:
     """A restart may be quicker than the lease, or not: either the owner keeps the address, or it lets go cleanly."""
     alone.begin()
     alone.etcd.kill()
@@ -140,20 +141,20 @@ def test_etcd_is_restarted_at_once(alone: Scene, record_property: RecordProperty
     alone.each_says("201:2379: not connected", "201:2379: connected")
     time.sleep(1.5)
     (alone.lapsed if alone.story.lines(alone.owner, "^lease lapsed") else alone.kept)()
-    alone.finish(record_property)
+    alone.finish(measure)
 
 
-def test_a_pause_shorter_than_the_lease_is_nothing(alone: Scene, record_property: RecordProperty) -> None:
+def test_a_pause_shorter_than_the_lease_is_nothing(alone: Scene, measure: Measure) -> None:
     alone.begin()
     alone.etcd.pause()
     time.sleep(0.3)
     alone.etcd.resume()
     time.sleep(1)
     alone.kept()
-    alone.finish(record_property)
+    alone.finish(measure)
 
 
-def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene, record_property: RecordProperty) -> None:
+def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene, measure: Measure) -> None:
     """The connections stay open and nothing answers: only the deadlines of calls tell. Late answers change nothing."""
     alone.begin()
     alone.etcd.pause()
@@ -164,10 +165,10 @@ def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene, record_propert
     alone.each_says(
         "^etcd: answers: no endpoint does", "^alarm: etcd-silent", "^etcd: answers: again", "^alarm over: etcd"
     )
-    alone.finish(record_property)
+    alone.finish(measure)
 
 
-def test_history_is_compacted_while_a_watch_is_behind(alone: Scene, record_property: RecordProperty) -> None:
+def test_history_is_compacted_while_a_watch_is_behind(alone: Scene, measure: Measure) -> None:
     """A backup does not read for a while; what it missed is compacted away. It says so, lists anew, and follows."""
     alone.begin()
     backup = others(alone.cluster, alone.owner)[0].name
@@ -182,7 +183,7 @@ def test_history_is_compacted_while_a_watch_is_behind(alone: Scene, record_prope
     assert alone.cluster.epoch() == alone.epoch
     assert silence(alone.prober, VIP, alone.since) < SHORT_MS
     assert not alone.story.lines(alone.owner)
-    alone.finish(record_property)
+    alone.finish(measure)
 
 
 def write_much(scene: Scene, count: int = 1500) -> None:
@@ -198,7 +199,7 @@ def write_much(scene: Scene, count: int = 1500) -> None:
                 assert connection.getresponse().read()
 
 
-def test_etcd_is_wiped(alone: Scene, record_property: RecordProperty) -> None:
+def test_etcd_is_wiped(alone: Scene, measure: Measure) -> None:
     """All data is gone, and revisions count anew: all let go at once, wait a ttl, and epochs go on where they were."""
     alone.begin()
     alone.etcd.wipe()
@@ -209,15 +210,13 @@ def test_etcd_is_wiped(alone: Scene, record_property: RecordProperty) -> None:
         "^alarm over: etcd-rewound",
     )
     assert alone.cluster.epoch() == alone.epoch + 1
-    alone.finish(record_property)
+    alone.finish(measure)
 
 
 # --- three members
 
 
-def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(
-    three: Scene, record_property: RecordProperty
-) -> None:
+def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(three: Scene, measure: Measure) -> None:
     three.begin()
     leader = three.etcd.leader()
     leader.kill()
@@ -227,10 +226,10 @@ def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(
     leader.start()
     three.each_says(f"^etcd: {name(leader)}: connected$")
     three.kept()
-    three.finish(record_property)
+    three.finish(measure)
 
 
-def test_a_follower_is_killed(three: Scene, record_property: RecordProperty) -> None:
+def test_a_follower_is_killed(three: Scene, measure: Measure) -> None:
     three.begin()
     leader = three.etcd.leader()
     follower = next(member for member in three.etcd.members if member is not leader)
@@ -239,11 +238,11 @@ def test_a_follower_is_killed(three: Scene, record_property: RecordProperty) -> 
     follower.start()
     three.each_says(f"^etcd: {name(follower)}: not connected", f"^etcd: {name(follower)}: connected$")
     three.kept()
-    three.finish(record_property)
+    three.finish(measure)
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["from the other members", "from everybody"])
-def test_the_leader_is_isolated(three: Scene, whole: bool, record_property: RecordProperty) -> None:
+def test_the_leader_is_isolated(three: Scene, whole: bool, measure: Measure) -> None:
     """From its fellows only, it still answers clients, with nothing but "no leader"."""
     three.begin()
     leader = three.etcd.leader()
@@ -260,12 +259,10 @@ def test_the_leader_is_isolated(three: Scene, whole: bool, record_property: Reco
     three.lab.heal()
     time.sleep(2)
     three.kept()
-    three.finish(record_property)
+    three.finish(measure)
 
 
-def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(
-    three: Scene, record_property: RecordProperty
-) -> None:
+def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(three: Scene, measure: Measure) -> None:
     """300 ms against an election of a second: the owner lets go in time, and one claims when there is a leader."""
     for host in three.lab.hosts:
         three.cluster.reload(host, lease={"ttl": "300ms"})
@@ -277,7 +274,7 @@ def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(
     three.lapsed()
     leader.start()
     three.each_says(f"^etcd: {name(leader)}: connected$")
-    three.finish(record_property)
+    three.finish(measure)
 
 
 def name(member: Member) -> str:

@@ -20,7 +20,8 @@ from haagent.lab.faults import Direction
 from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Outcome, Rehearsal
 from haagent.lab.topology import vip4, vip6
-from tests.integration.clusters import RecordProperty, Story, held, one_owner, others
+from tests.integration.clusters import Story, held, one_owner, others
+from tests.integration.conftest import Measure
 
 pytestmark = [
     pytest.mark.integration,
@@ -76,7 +77,7 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield Stage(lab, ttl, dual=dual)
 
 
-def test_a_cold_start_makes_one_owner(stage: Stage, record_property: RecordProperty) -> None:
+def test_a_cold_start_makes_one_owner(stage: Stage, measure: Measure) -> None:
     """Nobody owned before, but nobody can know that: all wait for one ttl, and then the first in rank claims."""
     assert stage.cold.most == 1
     assert stage.cold.epoch == 1
@@ -86,12 +87,12 @@ def test_a_cold_start_makes_one_owner(stage: Stage, record_property: RecordPrope
     assert [line.node for line in master] == [stage.cold.after]
     assert master[0].at - started[0].at >= stage.ttl - 50 * MS
     assert master[0].at - started[-1].at <= 2 * 2 * stage.ttl + 500 * MS
-    one_owner(stage.story, stage.prober, stage.began, record_property)
+    one_owner(stage.story, stage.prober, stage.began, measure)
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_another_takes_over_and_nothing_moves_back(stage: Stage, name: str, record_property: RecordProperty) -> None:
+def test_another_takes_over_and_nothing_moves_back(stage: Stage, name: str, measure: Measure) -> None:
     """Each time: the next epoch, within bounds; and when all is healed the new owner stays."""
     trials = TRIALS if len(stage.vips) == 1 else 1
     for _ in range(trials):
@@ -104,11 +105,11 @@ def test_another_takes_over_and_nothing_moves_back(stage: Stage, name: str, reco
         healed = stage.rehearsal.heal(QUIET)
         assert (healed.before, healed.after, healed.epoch) == (outcome.after, outcome.after, outcome.epoch)
         assert healed.gap < 150 * MS + healed.blind
-        one_owner(stage.story, stage.prober, since, record_property)
-        record_property("took_ms", outcome.took // MS)
+        one_owner(stage.story, stage.prober, since, measure)
+        measure("took_ms", outcome.took // MS)
 
 
-def test_the_observer_would_see_a_second_owner(stage: Stage, record_property: RecordProperty) -> None:
+def test_the_observer_would_see_a_second_owner(stage: Stage, measure: Measure) -> None:
     """The assertion that all others rest on, provoked: somebody gives a backup the owner's address by hand."""
     stage.cluster.restore()
     since = now()
@@ -118,7 +119,7 @@ def test_the_observer_would_see_a_second_owner(stage: Stage, record_property: Re
     time.sleep(0.1)
     backup.run(["ip", "address", "del", f"{vip4()}/32", "dev", "eth0"])
     with pytest.raises(AssertionError, match="two nodes answered"):
-        one_owner(stage.story, stage.prober, since, record_property)
+        one_owner(stage.story, stage.prober, since, measure)
 
 
 def check_succession(stage: Stage, outcome: Outcome, before: int) -> None:
