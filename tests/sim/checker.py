@@ -78,7 +78,9 @@ class Checker:
     def holders(self) -> list[tuple[Instant, Host, Agent]]:
         """Who has the right to answer for some group now, and until when."""
         now = self._world.now
-        found = {host: (until, host, agent) for rights in self._rights.values() for host, (until, agent) in rights.items()}
+        found = {
+            host: (until, host, agent) for rights in self._rights.values() for host, (until, agent) in rights.items()
+        }
         return [one for one in found.values() if one[0] > now and one[2].alive]
 
     def _right(self, name: str, host: Host) -> tuple[Instant, Agent] | None:
@@ -104,7 +106,8 @@ class Checker:
             self._overlap(name, list(answering))
 
     def _overlap(self, name: str, answering: list[Host]) -> None:
-        now, inexcusable = self._world.now, list[Host]()
+        now = self._world.now
+        inexcusable: list[Host] = []
         for host in answering:
             entry, right = host.kernel.entry(name), self._right(name, host)
             if right is not None and now < right[0]:
@@ -185,6 +188,11 @@ class Checker:
         """The newest epoch of a group in this history."""
         return self._epochs.get(name, (0, ""))[0]
 
+    def meddled(self, name: str) -> None:
+        """A record was destroyed by hand. Its history still has its epochs, unless that was wiped, too."""
+        if self._world.etcd.history > 1:
+            self._epochs.pop(name, None)
+
     # --- liveness
 
     def calm(self, preempted: dict[str, bool]) -> None:
@@ -195,7 +203,9 @@ class Checker:
         """Each group has exactly one owner, which answers, and which every view names; those not expected have none."""
         now, world = self._world.now, self._world
         for name, wanted in expected.items():
-            rights = [host for host, (until, agent) in self._rights.get(name, {}).items() if until > now and agent.alive]
+            rights = [
+                host for host, (until, agent) in self._rights.get(name, {}).items() if until > now and agent.alive
+            ]
             answering = list(self._answering.get(name, {}))
             if not wanted:
                 if answering:

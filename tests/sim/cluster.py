@@ -46,7 +46,9 @@ class Cluster:
         host = Host(world, name, len(world.hosts), rng.randrange(1_000_000 * S), MILLION + rate)
         host.kernel.slowness = int(25 * MS * rng.random() ** 2)
         link = host.link
-        link.asking, link.answering, link.watching = (int(rng.choice((100 * US, 300 * US, 1 * MS, 4 * MS))) for _ in "abc")
+        link.asking, link.answering, link.watching = (
+            int(rng.choice((100 * US, 300 * US, 1 * MS, 4 * MS))) for _ in "abc"
+        )
         world.hosts.append(host)
         return host
 
@@ -98,9 +100,7 @@ class Cluster:
             self._vrid += 1
             addresses = (VirtualAddress(bytes([10, 9, 0, self._vrid]), 24, INTERFACE),)
             router = f"{name}r{number}"
-            routers.append(
-                RouterRules(router, self._vrid, 3, 4, INTERFACE, 100, interval, addresses, self.strangers)
-            )
+            routers.append(RouterRules(router, self._vrid, 3, 4, INTERFACE, 100, interval, addresses, self.strangers))
         preempt = rng.random() < 0.35
         self.groups[name] = GroupRules(name, tuple(routers), preempt, rng.choice((0, 0, 500 * MS)))
 

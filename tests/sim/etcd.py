@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from haagent.core.model import Listed, Watched
-from haagent.core.records import Garbage, Guard, Key, Put, Revision, Seen, Value
+from haagent.core.records import Garbage, Guard, Key, Kind, Put, Revision, Seen, Value
 
 Session = int
 NO_SESSION: Session = 0
@@ -70,8 +70,8 @@ class Etcd:
         return tuple(self.keys.get(key) or Seen(key, 0, self.revision, None) for key in dict.fromkeys(keys))
 
     def list(self) -> Listed:
-        """Everything, now."""
-        return Listed(self.cluster, self.revision, tuple(self.keys.values()))
+        """Everything that an agent lists, now."""
+        return Listed(self.cluster, self.revision, tuple(seen for seen in self.keys.values() if _watched(seen.key)))
 
     def since(self, revision: Revision) -> list[Watched]:
         """What changed after a revision of this history."""
@@ -82,7 +82,7 @@ class Etcd:
         return self.revision, dict(self.keys)
 
     def restore(self, revision: Revision, keys: dict[Key, Seen]) -> None:
-        """Begin another history from a backup; (1, {}) is a wipe. Leases are not restored with their time: no sessions."""
+        """Begin another history from a backup; no keys is a wipe. Sessions are no more."""
         self.history += 1
         self.revision, self.keys = revision, dict(keys)
         self._sessions.clear()
@@ -100,6 +100,11 @@ class Etcd:
 
     def _publish(self, revision: Revision, changes: list[Seen]) -> None:
         self.revision = revision
-        watched = Watched(revision, tuple(changes))
+        watched = Watched(revision, tuple(seen for seen in changes if _watched(seen.key)))
         self._log.append(watched)
         self._changed(watched)
+
+
+def _watched(key: Key) -> bool:
+    """History is written for people; no agent lists or watches it."""
+    return key.kind is not Kind.HISTORY

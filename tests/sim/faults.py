@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from haagent.core.model import AdvertReceived
 from haagent.core.ownership import Following
-from haagent.core.records import Garbage, Intent, Key, Kind
+from haagent.core.records import Garbage, Intent, Key, Kind, Revision, Seen
 from haagent.core.units import MS, NEVER, Duration, Instant, S
 from tests.sim.cluster import Cluster
 from tests.sim.host import Agent, Host
@@ -28,7 +28,7 @@ class Faults:
         kinds = [kind for kind, weight in KINDS for _ in range(weight)]
         self._kinds = [rng.choice(kinds) for _ in range(rng.choice((3, 5, 8, 14)))]
         self._mean = rng.choice((150, 300, 600, 1_200)) * MS
-        self._backups: list[tuple[int, dict[object, object]]] = [(1, {})]
+        self._backups: list[tuple[Revision, dict[Key, Seen]]] = [(1, {})]
         self._stranger_until: dict[str, Instant] = {}
 
     def start(self) -> None:
@@ -200,7 +200,10 @@ class Faults:
             for host in watchers:
                 if rng.random() < 0.3:
                     host.link.watch_stalled_until = self.world.now + self._lasting()
+        # No revision is used twice, as after `etcdctl snapshot restore --bump-revision`: a guard by a revision of the
+        # old history could hold by coincidence (docs/SAFETY.md).
         revision, keys = rng.choice((self._backups[0], *self._backups))
+        revision = rng.randrange(1, 1_000) * 1_000_000 if not keys else revision + 100_000 * rng.randrange(1, 1_000)
         self.world.rewind(revision, keys, self.cluster.ttl)
 
     # --- operators
@@ -212,6 +215,8 @@ class Faults:
         if not keys:
             return
         key = rng.choice(keys)
+        if key.kind is Kind.OWNERS:
+            self.world.checker.meddled(key.name)
         if rng.random() < 0.5:
             self.world.remark("deleted by hand", "/".join(key))
             etcd.write((), (key,), 0)

@@ -216,8 +216,7 @@ class Agent:
             return
         world = self.world
         at = self.host.real(due)
-        if at < world.now:
-            at = world.now
+        at = max(at, world.now)
         at += int(world.random() * world.lateness)
         if at < self._wake_at:
             self._wake_at = at

@@ -49,6 +49,7 @@ class Kernel:
         self.trouble_until: Instant = 0
         self.slowness: Duration = 2 * MS
         self._host = host
+        self._gone = False
 
     def answers(self, group: str) -> bool:
         """Whether anyone who asks for the group's addresses is answered from here."""
@@ -95,6 +96,7 @@ class Kernel:
 
     def clear(self) -> None:
         """The machine is gone."""
+        self._gone = True
         for entry in self.entries.values():
             entry.queue.clear()
             self._set(entry, False)
@@ -124,6 +126,8 @@ class Kernel:
 
     def _finish(self, entry: Entry, agent: Agent, operation: Operation, fails: bool) -> None:
         host, world = self._host, self._host.world
+        if self._gone:
+            return
         entry.busy = False
         installs = isinstance(operation, InstallAddresses)
         if installs and host.clock(world.now) >= operation.until and not entry.excuse:
@@ -135,7 +139,7 @@ class Kernel:
             answer = KernelFailed(operation.group, operation.serial, "no")
         elif installs:
             entry.valid_until = host.real(operation.until) + S + world.rng.randrange(S)
-            if agent.alive and host.clock(world.now) < operation.until:
+            if agent.alive and not agent.paused and host.clock(world.now) < operation.until:
                 entry.excuse = None
             self._set(entry, True)
             answer = AddressesInstalled(operation.group, operation.serial)

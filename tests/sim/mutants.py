@@ -1,6 +1,10 @@
 """placeholder"""
+
 from contextlib import contextmanager
+
 MUTANTS = {"": None}
+
+
 @contextmanager
 def planted(name):
     yield

@@ -1,8 +1,8 @@
 """Many seeds, or one again: progress, what went wrong, totals, and the command that replays a failure.
 
-    tests/sim/run.py --seeds 1000 --jobs 2        a thousand worlds
-    tests/sim/run.py --seed 17 --trace            one of them, with all that happened
-    tests/sim/run.py --seeds 50 --mutant NAME     with a mistake planted: it must be found
+tests/sim/run.py --seeds 1000 --jobs 2        a thousand worlds
+tests/sim/run.py --seed 17 --trace            one of them, with all that happened
+tests/sim/run.py --seeds 50 --mutant NAME     with a mistake planted: it must be found
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
-from haagent.core.units import S, Duration
+from haagent.core.units import Duration, S
 from tests.sim.checker import Violation
 from tests.sim.cluster import Cluster
 from tests.sim.faults import Faults
@@ -31,9 +31,12 @@ def simulate(seed: int, tracing: bool = False, lasts: Duration = LASTS) -> Outco
     violation = ""
     try:
         _live(world, lasts)
-    except (Violation, AssertionError) as error:
+    except Violation as error:
+        violation = f"{error} (after {world.now / S:.6f} s)"
+    except Exception as error:  # noqa: BLE001 - whatever the core raises would end an agent
         where = traceback.extract_tb(error.__traceback__)[-1]
-        violation = f"{error or where.line} (after {world.now / S:.6f} s, {where.name})"
+        violation = f"{error!r} in {where.name}: {where.line} (after {world.now / S:.6f} s)"
+    if violation:
         world.remark("VIOLATION", violation)
     return Outcome(seed, violation, world.totals, list(world.lines))
 

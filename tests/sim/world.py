@@ -24,6 +24,7 @@ from haagent.core.model import (
     Unanswered,
     Watched,
 )
+from haagent.core.records import Key, Revision, Seen
 from haagent.core.units import MS, Duration, Instant
 from tests.sim.checker import Checker
 from tests.sim.etcd import NO_SESSION, Etcd, Session
@@ -296,7 +297,7 @@ class World:
                 self._revoke(session)
         self.at(self.now + 500 * MS, self.expire_sessions)
 
-    def rewind(self, revision: int, keys: dict[Any, Any], ttl: Duration) -> None:
+    def rewind(self, revision: Revision, keys: dict[Key, Seen], ttl: Duration) -> None:
         """etcd is wiped or restored: all connections break, sessions are no more.
 
         An agent that never saw the old history cannot know that a restored record is out of date: none may begin to
@@ -348,4 +349,3 @@ def _advert(agent: Agent, effect: SendAdvert) -> AdvertReceived:
                 interval = router.advert_interval
                 return AdvertReceived(router.name, agent.host.address, effect.priority, interval, addresses)
     raise AssertionError(f"{agent} advertises the unknown router {effect.router}")
-
