@@ -36,7 +36,7 @@ Method = Callable[[Endpoint, Metadata, float], Awaitable[T]]
 _REQUIRE_LEADER: Final[Metadata] = (("hasleader", "true"),)
 
 _BACKOFF: Final = wait_random_exponential(multiplier=0.005, max=0.2)
-_AGAIN_IF_NOT_DONE: Final = {Trouble.TURNED_AWAY, Trouble.TOKEN}
+_WORTH_TRYING: Final = 0.005
 _OVERDUE: Final = 0.2
 """The part of a call's time after which the next call goes elsewhere. The core renews each quarter of its ttl,
 answered or not: the renewal after the one that got lost must find a better endpoint."""
@@ -90,19 +90,19 @@ class Pool:
         def again(error: BaseException) -> bool:
             if not isinstance(error, CallError):
                 return False
-            return error.trouble in _AGAIN_IF_NOT_DONE or (repeatable and error.trouble is Trouble.UNKNOWN)
+            if error.trouble is Trouble.TOKEN:
+                return self._token is not None
+            return error.trouble is Trouble.TURNED_AWAY or (repeatable and error.trouble is Trouble.UNKNOWN)
 
         def wait(state: RetryCallState) -> float:
             # The first round over all endpoints needs no pause: each is another one.
-            pause = 0.0 if state.attempt_number < len(self._order) else _BACKOFF(state)
-            return min(pause, max(0.0, deadline - loop.time()))
+            return 0.0 if state.attempt_number < len(self._order) else _BACKOFF(state)
 
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(again),
-            stop=lambda _: loop.time() >= deadline,
-            wait=wait,
-            reraise=True,
-        ):
+        def stop(state: RetryCallState) -> bool:
+            # What this failure says is worth more than that there was no time left for another.
+            return loop.time() + state.upcoming_sleep + _WORTH_TRYING >= deadline
+
+        async for attempt in AsyncRetrying(retry=retry_if_exception(again), stop=stop, wait=wait, reraise=True):
             with attempt:
                 metadata = await self.metadata(deadline) if authenticated else _REQUIRE_LEADER
                 endpoint = await self.connected(deadline)

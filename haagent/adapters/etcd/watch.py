@@ -173,6 +173,7 @@ class Watcher:
 
     async def _stream(self, endpoint: Endpoint, metadata: Metadata, revision: int) -> None:
         call = endpoint.watch.Watch(metadata=metadata)
+        # Progress notes carry nothing that we believe, but a connection that is gone is found out by them.
         request = rpc.WatchCreateRequest(
             key=self._first, range_end=self._end, start_revision=revision + 1, progress_notify=True
         )
