@@ -141,6 +141,7 @@ def test_a_shorter_ttl_counts_from_when_it_is_asked():
     after = ask(holding(), 250 * MS, ttl=300 * MS)
     assert isinstance(after, Held)
     assert after.held_until == 250 * MS + 300 * MS - MARGIN
+    assert after.ttl == 300 * MS, "what it counts by, and so what the ownership records must allow for"
     assert after.questions.next_at == 250 * MS + 75 * MS
 
 
@@ -166,6 +167,7 @@ def test_a_longer_ttl_counts_from_when_it_is_shown():
     after = shown(asked, 2, 100 * MS, ttl=1 * S)
     assert isinstance(after, Held)
     assert after.held_until == 75 * MS + 1 * S - MARGIN
+    assert (asked.ttl, after.ttl) == (300 * MS, 1 * S)
     assert after.questions.shortest == 1 * S
 
 

@@ -237,6 +237,30 @@ def test_what_is_absent_before_and_after_a_gap_may_have_come_and_gone():
     assert claimable(known) == 6 * S + PATIENCE, "a lease key may have been written, and a renewal seen"
 
 
+def test_a_record_that_vanished_before_a_gap_may_have_come_and_gone_in_it():
+    known = view(leases(4), owners(5, owner()), now=0)
+    show(known, owners(6, None), now=1 * S)
+    take(known, leases(4), revision=9, now=6 * S)
+    assert claimable(known) == 6 * S + PATIENCE
+
+
+@pytest.mark.parametrize("news", [seen(Kind.LEASES, "b", None, 9), leases(9, "b", 2), leases(9, turn=1)])
+@pytest.mark.parametrize("how", ["list", "answer"])
+def test_a_lease_key_that_changed_unseen_may_have_been_renewed_just_before(how: str, news: Seen):
+    known = view(leases(4), owners(5, owner()), now=0)
+    if how == "list":
+        take(known, owners(5, owner()), *([news] if news.value else []), revision=9, now=900 * MS)
+    else:
+        assert known.answer(news, RULES, 900 * MS)
+    assert claimable(known) == 900 * MS + PATIENCE
+
+
+def test_what_was_released_is_not_doubted():
+    known = view(leases(4), owners(5, owner(clean=True)), now=0)
+    take(known, owners(5, owner(clean=True)), revision=9, now=900 * MS)
+    assert claimable(known) == 0
+
+
 def test_an_epoch_that_the_stream_has_not_shown_may_have_an_owner():
     known = view(now=0)
     assert not known.answer(owners(9, None), RULES, 5 * S), "absent as before"
