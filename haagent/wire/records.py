@@ -187,9 +187,7 @@ def _member(fields: _Fields) -> MemberValue:
     return MemberValue(
         incarnation=_name(fields, "incarnation"),
         version=_text(fields, "version"),
-        addresses=tuple(
-            _packed(address, "addresses") for address in _list(fields, "addresses", MAX_ADDRESSES)
-        ),
+        addresses=tuple(_packed(address, "addresses") for address in _list(fields, "addresses", MAX_ADDRESSES)),
         standings={group: _standing(standing) for group, standing in standings.items()},
     )
 
@@ -211,9 +209,7 @@ def _intent(fields: _Fields) -> Intent:
 
 
 def _history(fields: _Fields) -> HistoryEntry:
-    return HistoryEntry(
-        node=_name(fields, "node"), epoch=_number(fields, "epoch"), reason=_text(fields, "reason")
-    )
+    return HistoryEntry(node=_name(fields, "node"), epoch=_number(fields, "epoch"), reason=_text(fields, "reason"))
 
 
 def _of(fields: _Fields, field: str, kind: type[_T]) -> _T:

@@ -231,18 +231,14 @@ def test_limits(kind: Kind, field: str, good: list[object], bad: list[object]):
         read = altered(kind, lambda fields, value=value: fields.update({field: value}))
         assert not isinstance(read, Garbage), value
     for value in bad:
-        assert isinstance(
-            altered(kind, lambda fields, value=value: fields.update({field: value})), Garbage
-        ), value
+        assert isinstance(altered(kind, lambda fields, value=value: fields.update({field: value})), Garbage), value
 
 
 @pytest.mark.parametrize("priority", [-1, 256, True, "100", None])
 def test_priorities_fit_into_an_advert(priority: object):
     standing = {"priority": priority, "address": "10.0.0.1"}
     read = altered(Kind.MEMBERS, lambda fields: fields.update(standings={"web": standing}))
-    assert read == Garbage("priority: must be a whole number") or read == Garbage(
-        "priority: must be 0 to 255"
-    )
+    assert read == Garbage("priority: must be a whole number") or read == Garbage("priority: must be 0 to 255")
 
 
 def test_standings_are_bounded():
