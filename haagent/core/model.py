@@ -168,6 +168,13 @@ class KernelFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class GateClosed:
+    """The kernel lets nothing pass any more, although the lease was thought to run: a stall, or a foreign hand."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceChanged:
     """An interface as it is now. `v4` and `v6`: packed source addresses for adverts (v6: link-local), if any."""
 
@@ -214,6 +221,7 @@ Event = (
     | AddressesInstalled
     | AddressesRemoved
     | KernelFailed
+    | GateClosed
     | InterfaceChanged
     | AdvertReceived
     | RulesChanged

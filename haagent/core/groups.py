@@ -1,0 +1,205 @@
+"""The groups of a node: their states, their roles, and what a reload makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from haagent.core import claims, fitness, ownership, roles, vrrp
+from haagent.core.claims import Situation
+from haagent.core.context import Context, Timer
+from haagent.core.membership import Membership
+from haagent.core.model import (
+    AddressesInstalled,
+    AddressesRemoved,
+    Announce,
+    Ask,
+    Committed,
+    GroupRules,
+    KernelFailed,
+    Refused,
+    Role,
+    RoleChanged,
+    Rules,
+    Unanswered,
+)
+from haagent.core.ownership import Decision, Following, GroupState, Leaving, Owning
+from haagent.core.records import OwnerRecord
+from haagent.core.renewal import Renewals
+from haagent.core.speech import Speech
+from haagent.core.units import NEVER
+
+
+class Groups:
+    """Keeps `states` and `roles` by group. `touched`: those that the present step has decided on."""
+
+    def __init__(self, context: Context, renewals: Renewals, membership: Membership, speech: Speech) -> None:
+        self.states: dict[str, GroupState] = {}
+        self.roles: dict[str, Role] = {}
+        self.touched: set[str] = set()
+        self.stopping = False
+        self._retiring: set[str] = set()
+        self._context = context
+        self._renewals = renewals
+        self._membership = membership
+        self._speech = speech
+
+    def owned(self) -> tuple[str, ...]:
+        """The groups that this node owns."""
+        return tuple(name for name, state in self.states.items() if isinstance(state, Owning))
+
+    def given_up(self) -> bool:
+        """Whether nothing is held, nothing is under way, and no record names us."""
+        context = self._context
+        following = all(isinstance(state, Following) for state in self.states.values())
+        return following and not any(claims.named(context.view, context.rules, name) for name in self.states)
+
+    # --- what makes a group decide
+
+    def decide(self, name: str) -> None:
+        """Something that concerns the group has changed."""
+        self._become(name, ownership.decide(self.states[name], self._situation(name)))
+
+    def decide_all(self) -> None:
+        """Something that concerns every group has changed."""
+        for name in list(self.states):
+            if name in self.states:  # deciding on one that retires may end others
+                self.decide(name)
+
+    def answered(self, event: Committed | Refused | Unanswered) -> None:
+        """What the view makes of an answer to this group's question is known; now its waiting is over."""
+        ask = event.ask
+        state, at = self.states[ask.name], self._situation(ask.name)
+        if isinstance(event, Unanswered):
+            self._become(ask.name, ownership.unanswered(state, ask, at))
+        else:
+            self._become(ask.name, ownership.answered(state, ask, isinstance(event, Committed), at))
+
+    def written(self, ask: Ask) -> OwnerRecord | None:
+        """The record that the transaction of this question wrote, if its group still waits for the answer."""
+        return ownership.written(self.states[ask.name], ask)
+
+    def kernel(self, event: AddressesInstalled | AddressesRemoved | KernelFailed) -> None:
+        """The kernel answered."""
+        name = event.group
+        if name not in self.states:
+            return
+        state, at = self.states[name], self._situation(name)
+        match event:
+            case AddressesInstalled(_, serial):
+                self._become(name, ownership.installed(state, serial, at))
+                self._speak(at.group, was_ready=isinstance(state, Owning) and state.ready)
+            case AddressesRemoved(_, serial):
+                leaving = isinstance(state, Leaving) and state.serial == serial and not state.removed
+                if leaving and claims.is_ours(self._context.view, self._context.rules, self._renewals.lease, name):
+                    # RFC 9568 6.4.3, Shutdown: the lease still runs, so the last word may be said.
+                    self._speech.farewell(at.group, self._membership.interfaces)
+                self._become(name, ownership.removed(state, serial, at))
+            case KernelFailed(_, serial, why):
+                self._become(name, ownership.kernel_failed(state, serial, why, at))
+
+    # --- what becomes of it
+
+    def _situation(self, name: str) -> Situation:
+        membership, group = self._membership, self._context.rules.groups[name]
+        held_off = self._speech.held_off(group, isinstance(self.states[name], Owning), membership.interfaces)
+        return Situation(
+            rules=self._context.rules,
+            group=group,
+            lease=self._renewals.lease,
+            view=self._context.view,
+            standing=membership.standings[name],
+            faults=membership.faults[name] + held_off,
+            now=self._context.now,
+        )
+
+    def _become(self, name: str, decision: Decision) -> None:
+        before, (after, effects) = self.states[name], decision
+        self.states[name] = after
+        self.touched.add(name)
+        self._context.out += effects
+        self._context.timers.set(Timer("group", name), ownership.due(after))
+        if isinstance(before, Owning) and not isinstance(after, Owning):
+            self._speech.demote(self._context.rules.groups[name])
+            self._speech.fit(self._context.rules.groups[name], not self._membership.faults[name])
+        self._tell_role(name, after)
+        if name in self._retiring and isinstance(after, Following):
+            self._drop(name)
+
+    def _speak(self, group: GroupRules, was_ready: bool) -> None:
+        """The kernel has the addresses: only now may adverts and announcements go out."""
+        state = self.states.get(group.name)
+        if not isinstance(state, Owning) or not state.ready:
+            return
+        if was_ready:  # it has others since a reload: tell the neighbours, and speak for routers that are new
+            self._context.out += [Announce(router.name) for router in group.routers]
+        silent = [one for one in group.routers if not isinstance(self._speech.routers[one.name].phase, vrrp.Master)]
+        self._speech.promote(replace(group, routers=tuple(silent)))
+
+    def _tell_role(self, name: str, state: GroupState) -> None:
+        before, faults = self.roles[name], self._membership.faults[name]
+        after = roles.role(state, faults, before)
+        if after is not before:
+            self.roles[name] = after
+            why = roles.why(state, faults, before, after, self._context.view.record(name))
+            self._context.out.append(RoleChanged(name, before, after, why, self._context.view.epochs.get(name, 0)))
+
+    def assess(self, name: str) -> None:
+        """What the interfaces (and a stop, and a reload) mean for a group."""
+        group = self._context.rules.groups[name]
+        self._membership.assess(group, self._banned(group))
+        if not isinstance(self.states[name], Owning):
+            self._speech.fit(group, not self._membership.faults[name])
+        self.decide(name)
+
+    def _banned(self, group: GroupRules) -> tuple[str, ...]:
+        retiring = [self._context.rules.groups[name] for name in sorted(self._retiring)]
+        return fitness.banned(group, retiring, self.stopping)
+
+    def assess_all(self) -> None:
+        """What concerns every group's fitness has changed."""
+        for name in list(self.states):
+            if name in self.states:  # deciding on one that retires may end it
+                self.assess(name)
+        self._membership.sync(self._renewals.lease)
+
+    def add(self, group: GroupRules) -> None:
+        """A group that was not configured before. First the kernel must be known to answer for nothing."""
+        self._membership.assess(group, self._banned(group))
+        self._speech.demote(group)  # a router may come from a group that is owned
+        self._speech.fit(group, not self._membership.faults[group.name])
+        state, effects = ownership.start(group, self._context.now)
+        self.states[group.name] = state
+        self.roles[group.name] = Role.INIT
+        self._context.out += effects
+        self._context.timers.set(Timer("group", group.name), ownership.due(state))
+
+    def _drop(self, name: str) -> None:
+        self._retiring.discard(name)
+        del self.states[name]
+        del self.roles[name]
+        self._membership.forget(name)
+        groups = {key: group for key, group in self._context.rules.groups.items() if key != name}
+        self._context.rules = replace(self._context.rules, groups=groups)
+        self._speech.configure(groups)
+        self._context.timers.set(Timer("group", name), NEVER)
+        self.assess_all()
+
+    def reload(self, rules: Rules) -> None:
+        """New rules. What is no longer configured is given up first, and kept in the rules until it is."""
+        before = self._context.rules.groups
+        gone = {name: group for name, group in before.items() if name not in rules.groups}
+        self._retiring = set(gone)
+        shorter = rules.ttl < self._context.rules.ttl
+        self._context.rules = replace(rules, groups={**rules.groups, **gone})
+        self._speech.configure(dict(self._context.rules.groups))
+        for name, group in rules.groups.items():
+            if name not in before:
+                self.add(group)
+            elif group != before[name]:
+                self._membership.assess(group, self._banned(group))
+                self._become(name, ownership.refresh(self.states[name], self._situation(name)))
+                if not isinstance(self.states[name], Owning):
+                    self._speech.demote(group)
+        self.assess_all()
+        if shorter:
+            self._renewals.now()
