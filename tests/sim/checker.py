@@ -63,16 +63,19 @@ class Checker:
         for other, (until, agent) in list(rights.items()):
             if other is host:
                 continue
-            if until > now:
+            entry = other.kernel.entry(name)
+            if until > now and not agent.alive and not entry.present and not entry.busy:
+                del rights[other]  # swept by who came after it on the same host, which needs no right for that
+            elif until > now:
                 me = rights[host][1]
                 raise Violation(f"{name}: {me!r} owns although {agent!r} has the right until {until / MS:.3f}")
-            if not agent.alive or agent.paused:
+            elif not agent.alive or agent.paused:
                 del rights[other]
                 self._excuse_if_absent(name, agent, until)
 
     def _excuse_if_absent(self, name: str, agent: Agent, ended: Instant) -> None:
         entry = agent.host.kernel.entry(name)
-        if entry.present and agent.absent_at(ended - 1, ended + LATE):
+        if (entry.present or entry.busy) and agent.absent_at(ended - 1, ended + LATE):
             entry.excuse = "agent absent"
 
     def holders(self) -> list[tuple[Instant, Host, Agent]]:
@@ -200,7 +203,10 @@ class Checker:
         self._may_change = preempted
 
     def settled(self, expected: dict[str, bool]) -> None:
-        """Each group has exactly one owner, which answers, and which every view names; those not expected have none."""
+        """Each group has exactly one owner, which answers, and which every view names.
+
+        Where none is expected, nobody answers.
+        """
         now, world = self._world.now, self._world
         for name, wanted in expected.items():
             rights = [

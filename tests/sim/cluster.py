@@ -1,15 +1,28 @@
-"""A cluster drawn by chance: nodes, clocks, groups and their rules; how it boots, how operators change it, how it heals."""
+"""A cluster drawn by chance: nodes, clocks, groups and their rules; how it boots, changes and heals."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from haagent.core.model import GroupRules, RouterRules, Rules, RulesChanged, StopRequested, Strangers, VirtualAddress
-from haagent.core.units import MS, US, Duration, Instant, S
+from haagent.core.model import (
+    AdvertReceived,
+    GroupRules,
+    RouterRules,
+    Rules,
+    RulesChanged,
+    StopRequested,
+    Strangers,
+    VirtualAddress,
+)
+from haagent.core.units import MS, NEVER, US, Duration, Instant, S
 from tests.sim.host import INTERFACE, MILLION, Agent, Host
 from tests.sim.world import World
 
 NODES = (3, 3, 3, 3, 3, 4, 4, 5, 5, 7)
+STRONGEST = bytes([10, 0, 0, 255])
+"""The source of a stranger that wins every tie."""
+LONG_TTL = 12 * S
+"""In some worlds: so long that drift alone exceeds margin and guard."""
 TTLS = (300 * MS, 600 * MS, 1 * S, 1 * S, 1 * S, 2 * S, 3 * S, 3 * S)
 INTERVALS = (250 * MS, 500 * MS, 1 * S, 1 * S)
 SKEW = 4_950
@@ -22,7 +35,7 @@ class Cluster:
     def __init__(self, world: World) -> None:
         rng = world.rng
         self.world = world
-        self.ttl: Duration = rng.choice(TTLS)
+        self.ttl: Duration = LONG_TTL if rng.random() < 0.07 else rng.choice(TTLS)
         self.longest = self.ttl
         self.strangers = Strangers.YIELD if rng.random() < 0.15 else Strangers.ALARM
         self.size = rng.choice(NODES)
@@ -114,7 +127,8 @@ class Cluster:
 
     def change_ttl(self) -> None:
         """A new ttl for everybody who reloads."""
-        self.ttl = self.world.rng.choice(TTLS)
+        if self.ttl < LONG_TTL:
+            self.ttl = self.world.rng.choice(TTLS)
         self.longest = max(self.longest, self.ttl)
 
     def change_priorities(self) -> None:
@@ -151,6 +165,31 @@ class Cluster:
             self.world.at(self.world.now + 100 * MS, self._boot_when_down, agent)
         else:
             self.boot(agent.host, agent.name)
+
+    # --- strangers
+
+    def intrude(self, router: RouterRules, source: bytes, priority: int, until: Instant) -> None:
+        """Somebody advertises the virtual router from now on."""
+        addresses = tuple(address.address for address in router.addresses)
+        event = AdvertReceived(router.name, source, priority, router.advert_interval, addresses)
+        self.world.remark("stranger", f"{router.name} priority {priority} from {'.'.join(map(str, source))}")
+        self._advertise(event, until)
+
+    def _advertise(self, event: AdvertReceived, until: Instant) -> None:
+        if self.world.now < until:
+            self.world.spread(None, event)
+            self.world.at(self.world.now + event.interval, self._advertise, event, until)
+
+    def intrude_for_good(self) -> dict[str, bool]:
+        """Perhaps a strong stranger stays; says which groups must have an owner then, and which none."""
+        expected = dict.fromkeys(self.groups, True)
+        rng = self.world.rng
+        if rng.random() < 0.25:
+            group = self.groups[rng.choice(sorted(self.groups))]
+            self.intrude(group.routers[0], STRONGEST, 255, NEVER)
+            if self.strangers is Strangers.YIELD:
+                expected[group.name] = False
+        return expected
 
     # --- healing
 

@@ -1,20 +1,20 @@
 """What goes wrong, and when: chance with a bias towards coincidence.
 
 Each world draws a handful of kinds of fault and how often they come ("swarm testing": a world in which everything
-happens is one in which nothing lasts). Most kinds look at when a holder's right ends, or a challenger's wait, and strike
-around that moment.
+happens is one in which nothing lasts). Most kinds look at when a holder's right ends, or a challenger's wait, and
+strike around that moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from haagent.core.model import AdvertReceived
 from haagent.core.ownership import Following
 from haagent.core.records import Garbage, Intent, Key, Kind, Revision, Seen
 from haagent.core.units import MS, NEVER, Duration, Instant, S
-from tests.sim.cluster import Cluster
+from tests.sim.cluster import STRONGEST, Cluster
 from tests.sim.host import Agent, Host
+from tests.sim.kernel import SLOWEST
 
 
 class Faults:
@@ -27,9 +27,8 @@ class Faults:
         rng = self.world.rng
         kinds = [kind for kind, weight in KINDS for _ in range(weight)]
         self._kinds = [rng.choice(kinds) for _ in range(rng.choice((3, 5, 8, 14)))]
-        self._mean = rng.choice((150, 300, 600, 1_200)) * MS
+        self._mean = rng.choice((150, 300, 600, 1_200)) * MS * max(1, cluster.ttl // (2 * S))
         self._backups: list[tuple[Revision, dict[Key, Seen]]] = [(1, {})]
-        self._stranger_until: dict[str, Instant] = {}
 
     def start(self) -> None:
         """From now on."""
@@ -70,16 +69,16 @@ class Faults:
         now, rng = self.world.now, self.world.rng
         moments = [until for until, _, _ in self.cluster.holders()]
         for host in self.world.hosts:
-            if host.agent is not None:
-                for state in host.agent.node.groups.values():
-                    if isinstance(state, Following) and state.claim_at < NEVER:
-                        moments.append(host.real(state.claim_at))
+            states = host.agent.node.groups.values() if host.agent is not None else ()
+            moments += [
+                host.real(one.claim_at) for one in states if isinstance(one, Following) and one.claim_at < NEVER
+            ]
         moments = [one for one in moments if one > now]
         chosen = rng.choice(moments) if moments else now + self.cluster.ttl
         return max(now + 1, chosen + rng.randint(-20 * MS, 60 * MS))
 
     def _lasting(self) -> Duration:
-        """How long something lasts: a moment, until just around a deadline, some ttls, or long. Never beyond the end."""
+        """How long something lasts: a moment, until just around a deadline, some ttls, or long; not beyond the end."""
         rng, now = self.world.rng, self.world.now
         chance = rng.random()
         if chance < 0.2:
@@ -146,6 +145,27 @@ class Faults:
             link.answers_cut_until = now + lasts
         if which == "all":
             link.watch_stalled_until = now + lasts
+
+    def strand(self) -> None:
+        """A holder is cut off just after a renewal was done; its own watch shows that one late. Nobody is slow."""
+        holders = self.cluster.holders()
+        if not holders:
+            return
+        rng, now = self.world.rng, self.world.now
+        _, host, agent = rng.choice(holders)
+        ttl = agent.node.rules.ttl
+        asks_at = max(now, host.real(agent.node.lease.questions.next_at))
+        cut = asks_at + rng.randrange(1 * MS, max(2 * MS, ttl // 4))
+        shows = cut + int(ttl * rng.random())
+        until = min(self.until, cut + 2 * ttl)
+        self.world.remark("stranded", f"{agent} from {cut / MS:.1f} ms, watch stalls until {shows / MS:.1f} ms")
+        host.link.watch_stalled_until = min(shows, until)
+        self.world.at(cut, self._cut_asking, host, until)
+        if rng.random() < 0.3:
+            host.kernel.slowness = SLOWEST
+
+    def _cut_asking(self, host: Host, until: Instant) -> None:
+        host.link.asking_cut_until = until
 
     def stall_watch(self) -> None:
         host = self._host()
@@ -262,28 +282,26 @@ class Faults:
         self.world.net_loss = self.world.rng.choice((0.0, 0.2, 0.8))
 
     def stranger(self) -> None:
-        """A router that is no member speaks up on one of our VRIDs."""
+        """A router that is no member, or pretends to be one, speaks up on one of our VRIDs."""
         group, rng = self.cluster.groups[self._group()], self.world.rng
         router = rng.choice(group.routers)
+        source = rng.choice((bytes([10, 0, 0, 0]), STRONGEST, rng.choice(self.world.hosts).address))
         until = self.world.now + self._lasting()
-        self._stranger_until[router.name] = until
-        priority = rng.choice((0, 1, 100, 200, 255))
-        addresses = tuple(address.address for address in router.addresses)
-        event = AdvertReceived(
-            router.name, bytes([10, 0, 0, rng.choice((0, 255))]), priority, router.advert_interval, addresses
-        )
-        self.world.remark("stranger", f"{router.name} priority {priority}")
-        self._advertise(event, until)
-
-    def _advertise(self, event: AdvertReceived, until: Instant) -> None:
-        if self.world.now < until:
-            self.world.spread(None, event)
-            self.world.at(self.world.now + event.interval, self._advertise, event, until)
+        self.cluster.intrude(router, source, rng.choice((0, 1, 100, 200, 255)), until)
 
     def kernel(self) -> None:
         kernel = self._host().kernel
         kernel.trouble = self.world.rng.choice(("fail", "slow"))
         kernel.trouble_until = self.world.now + min(self._lasting(), 5 * S)
+
+    def flap(self) -> None:
+        """An interface is down for a moment; the release that this causes may be told lost, and be done later."""
+        host, rng = self._host(), self.world.rng
+        now = self.world.now
+        if rng.random() < 0.7:
+            host.link.traps["release"] = (rng.choice(("late", "late", "ask", "answer")), now + rng.randrange(100 * MS))
+        self.cluster.set_up(host, False)
+        self.world.at(now + rng.randrange(1 * MS, 60 * MS), self.cluster.set_up, host, True)
 
     def interface(self) -> None:
         host = self._host()
@@ -298,6 +316,7 @@ KINDS: tuple[tuple[Callable[[Faults], None], int], ...] = (
     (Faults.stop, 3),
     (Faults.twin, 1),
     (Faults.cut, 6),
+    (Faults.strand, 6),
     (Faults.stall_watch, 6),
     (Faults.break_watch, 3),
     (Faults.lossy, 2),
@@ -313,4 +332,5 @@ KINDS: tuple[tuple[Callable[[Faults], None], int], ...] = (
     (Faults.stranger, 2),
     (Faults.kernel, 3),
     (Faults.interface, 3),
+    (Faults.flap, 3),
 )

@@ -1,10 +1,485 @@
-"""placeholder"""
+"""Mistakes to plant in the real rules: a simulator that does not find them proves nothing.
 
+Each mutant replaces functions of `haagent.core` while it is planted. It says what is forgotten or believed, and within
+how many seeds (from `FIRST` on) the simulator must find it; `test_mutants.py` holds it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
-MUTANTS = {"": None}
+from haagent.core import claims, lease, ownership, view, vrrp
+from haagent.core.claims import Situation
+from haagent.core.context import LAPSE, Context
+from haagent.core.lease import Asked, Held, Lease
+from haagent.core.model import (
+    Ask,
+    Asking,
+    Commit,
+    Committed,
+    Effect,
+    Event,
+    GroupRules,
+    RouterRules,
+    Rules,
+    Strangers,
+)
+from haagent.core.node import Node
+from haagent.core.ownership import Claiming, Decision, GroupState, Leaving
+from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Seen
+from haagent.core.renewal import Renewals
+from haagent.core.speech import Speech
+from haagent.core.timers import Timers
+from haagent.core.units import NEVER, Duration, Instant
+from haagent.core.view import View
+from haagent.core.vrrp import Router, Signal
+
+FIRST = 1
+
+Patch = tuple[Any, str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is done wrong, how, and how many seeds may pass before it is found."""
+
+    mistake: str
+    patches: tuple[Patch, ...]
+    seeds: int = 40
+
+
+MUTANTS: dict[str, Mutant] = {}
 
 
 @contextmanager
-def planted(name):
-    yield
+def planted(name: str) -> Generator[None]:
+    """While in here, the core makes this mistake; none for an empty name."""
+    patches = MUTANTS[name].patches if name else ()
+    kept = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute, _ in patches]
+    try:
+        for owner, attribute, wrong in patches:
+            setattr(owner, attribute, wrong)
+        yield
+    finally:
+        for owner, attribute, right in kept:
+            setattr(owner, attribute, right)
+
+
+def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 40) -> None:
+    MUTANTS[name] = Mutant(mistake, patches, seeds)
+
+
+# --- the lease
+
+_shown, _ask, _count = lease.shown, lease.ask, lease.count
+
+
+def _shown_from_answer(
+    held: Lease, value: LeaseValue, created: int, revision: int, margin: Duration, now: Instant
+) -> Lease:
+    asked = tuple(Asked(one.round, now, one.ttl) for one in held.questions.asked)
+    return _shown(replace(held, questions=replace(held.questions, asked=asked)), value, created, revision, margin, now)
+
+
+_mutant("counted-from-answer", "the lease counts from the answer", (lease, "shown", _shown_from_answer))
+
+_answer = Node._answer
+
+
+def _grant_by_answer(node: Node, event: Any) -> None:
+    if isinstance(event, Committed) and event.ask.kind is Asking.RENEW:
+        rules = node.rules
+        before = node.view.leases.get(rules.node)
+        created = before.created if before is not None else event.revision
+        value = LeaseValue(rules.incarnation, rules.host, rules.ttl, event.ask.number)
+        if node._renewals.own_key(Seen(Key(Kind.LEASES, rules.node), created, event.revision, value), streamed=True):
+            node._groups.decide_all()
+    _answer(node, event)
+
+
+_mutant("granted-by-answer", "a renewal counts by its answer, ahead of the stream", (Node, "_answer", _grant_by_answer))
+
+
+def _feed_before_lapse(node: Node, event: Event, now: Instant) -> tuple[Effect, ...]:
+    node._begin(now)
+    node._take(event)
+    if node._renewals.lapse_if_over():
+        node._groups.decide_all()
+    node._run_timers()
+    if node.stopping:
+        node._maybe_resign()
+    return tuple(node._context.out)
+
+
+_mutant("lapse-not-final", "a renewal shown after the lapse goes on with the lease", (Node, "feed", _feed_before_lapse))
+
+
+def _ours_without_since(known: View, rules: Rules, held: Lease, group: str) -> bool:
+    record = known.record(group)
+    return (
+        record is not None and isinstance(held, Held) and claims.named(known, rules, group) and held.ttl <= record.ttl
+    )
+
+
+_mutant(
+    "since-ignored", "a record from before the lapse still makes an owner", (claims, "is_ours", _ours_without_since)
+)
+
+_set_timer = Timers.set
+
+
+def _set_no_lapse(timers: Timers[Any], key: Any, due: Instant) -> None:
+    if key != LAPSE:
+        _set_timer(timers, key, due)
+
+
+_mutant("no-lapse-timer", "nothing wakes the node when its lease ends", (Timers, "set", _set_no_lapse))
+
+
+def _ask_shorter_late(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
+    after = _ask(held, ttl, margin, now)
+    after = replace(after, questions=replace(after.questions, shortest=NEVER))
+    if isinstance(held, Held) and isinstance(after, Held):
+        return replace(after, held_until=held.held_until, ttl=held.ttl)
+    return after
+
+
+_mutant("shorter-ttl-late", "a shorter ttl counts from when it is shown", (lease, "ask", _ask_shorter_late), seeds=150)
+
+
+def _ask_longer_early(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
+    after = _ask(held, ttl, margin, now)
+    if isinstance(held, Held) and isinstance(after, Held) and ttl > held.ttl:
+        return replace(after, held_until=max(held.held_until, _count(now - held.ttl // 4, ttl, margin)))
+    return after
+
+
+_mutant("longer-ttl-early", "a longer ttl counts from when it is asked", (lease, "ask", _ask_longer_early), seeds=150)
+
+
+def _ours_beyond_record(known: View, rules: Rules, held: Lease, group: str) -> bool:
+    return claims.named(known, rules, group) and isinstance(held, Held) and known.record_revision(group) > held.since
+
+
+def _no_longer_records(renewals: Renewals, owned: tuple[str, ...]) -> tuple[Duration, tuple[Any, ...]]:
+    return renewals._context.rules.ttl, ()
+
+
+_mutant(
+    "ttl-beyond-record",
+    "a longer ttl is not written into the records",
+    (claims, "is_ours", _ours_beyond_record),
+    (Renewals, "_allow_for_longer", _no_longer_records),
+    seeds=600,
+)
+
+# --- the guards
+
+_claim_guards, _change_owner, _ask_renewal = claims.claim_guards, claims._change_owner, Renewals.ask
+
+
+def _without(unwanted: Callable[[Situation, Guard], bool]) -> Callable[[Situation, Held], tuple[Guard, ...]]:
+    def guards(at: Situation, held: Held) -> tuple[Guard, ...]:
+        return tuple(guard for guard in _claim_guards(at, held) if not unwanted(at, guard))
+
+    return guards
+
+
+_mutant(
+    "record-unguarded",
+    "a claim does not guard the record",
+    (claims, "claim_guards", _without(lambda at, guard: guard.key.kind is Kind.OWNERS)),
+    (
+        claims,
+        "_change_owner",
+        lambda ask, guards, record, at: replace(_change_owner(ask, guards, record, at), guards=guards),
+    ),
+)
+_mutant(
+    "holder-unguarded",
+    "a claim does not guard the old holder's lease key",
+    (
+        claims,
+        "claim_guards",
+        _without(lambda at, guard: guard.key.kind is Kind.LEASES and guard.key.name != at.rules.node),
+    ),
+)
+_mutant(
+    "own-lease-unguarded",
+    "a claim does not guard our own lease key",
+    (
+        claims,
+        "claim_guards",
+        _without(lambda at, guard: guard.key.kind is Kind.LEASES and guard.key.name == at.rules.node),
+    ),
+)
+_mutant(
+    "epoch-unguarded",
+    "an epoch may be given twice",
+    (
+        claims,
+        "_change_owner",
+        lambda ask, guards, record, at: replace(_change_owner(ask, guards, record, at), guards=guards),
+    ),
+)
+
+
+def _renew_unguarded(renewals: Renewals, owned: Any) -> None:
+    out = renewals._context.out
+    before = len(out)
+    _ask_renewal(renewals, owned)
+    out[before:] = [replace(one, guards=()) if isinstance(one, Commit) else one for one in out[before:]]
+
+
+_mutant("renewal-unguarded", "a renewal guards nothing", (Renewals, "ask", _renew_unguarded))
+_mutant(
+    "vanished-key-unguarded",
+    "a lease key that vanished is written anew without a look at the records",
+    (Renewals, "_unchanged", lambda renewals, owned: ()),
+)
+
+# --- the challenger's patience
+
+_claimable, _note_lease, _note_record, _rewound = (
+    View._claimable_at,
+    View._note_lease,
+    View._note_record,
+    View.rewound,
+)
+
+_mutant(
+    "no-drift",
+    "clocks are taken to run at the same rate",
+    (view, "patience", lambda ttl, guard: ttl + guard),
+)
+_mutant(
+    "no-margin",
+    "neither margin nor guard: the kernel is taken to be instant",
+    (view, "patience", lambda ttl, guard: ttl + ttl // 100),
+    (lease, "count", lambda asked_at, ttl, margin: asked_at + ttl),
+)
+
+
+def _vanished_at_once(known: View, group: str, rules: Rules) -> Instant:
+    if known.record(group) is None:
+        return known.record_seen_at.get(group, known.observed_since)
+    return _claimable(known, group, rules)
+
+
+_mutant("vanished-at-once", "a record that is gone is claimed at once", (View, "_claimable_at", _vanished_at_once))
+
+
+def _name_is_enough(known: View, group: str, rules: Rules) -> Instant:
+    record = known.record(group)
+    if record is not None and record.node == rules.node:
+        return known.record_seen_at.get(group, known.observed_since)
+    return _claimable(known, group, rules)
+
+
+_mutant(
+    "name-is-enough",
+    "a predecessor of the same name on another host is not waited for",
+    (View, "_claimable_at", _name_is_enough),
+)
+
+
+def _own_kept(known: View, group: str, rules: Rules) -> Instant:
+    record = known.record(group)
+    if record is not None and record.incarnation == rules.incarnation and not record.clean:
+        return NEVER
+    return _claimable(known, group, rules)
+
+
+_mutant("name-only", "a node that lapsed keeps its name in the record", (View, "_claimable_at", _own_kept))
+
+
+def _note_node(known: View, node: str, seen: Seen, rules: Rules, now: Instant) -> None:
+    _note_lease(known, node, seen, rules, now)
+    if isinstance(seen.value, LeaseValue):
+        until = now + view.patience(seen.value.ttl, rules.guard)
+        for incarnation, known_of in list(known.evidence.items()):
+            if known_of.node == node:
+                known.evidence[incarnation] = replace(known_of, by_lease=until)
+
+
+_mutant(
+    "nodes-not-incarnations",
+    "a restarted agent's renewals keep its predecessor's record alive",
+    (View, "_note_lease", _note_node),
+    seeds=200,
+)
+
+_list = View.list
+
+
+def _list_all_anew(known: View, listed: Any, rules: Rules, now: Instant) -> list[Seen]:
+    news = _list(known, listed, rules, now)
+    for seen in listed.seen:
+        if seen.key.kind is Kind.LEASES:
+            _note_lease(known, seen.key.name, seen, rules, now)
+        elif isinstance(seen.value, OwnerRecord):
+            _note_record(known, seen.value, rules, now)
+    return news
+
+
+_mutant(
+    "list-renews",
+    "an unchanged revision counts as newly seen when it is listed again",
+    (View, "list", _list_all_anew),
+    seeds=200,
+)
+
+_view_answer = View.answer
+
+
+def _answer_overrides(known: View, seen: Seen, rules: Rules, now: Instant) -> bool:
+    if seen.key.kind is Kind.HISTORY or seen.value is None:
+        return _view_answer(known, seen, rules, now)
+    known._take(seen, rules, now)
+    return True
+
+
+_mutant("older-overrides", "an answer's older news overrides newer", (View, "answer", _answer_overrides))
+_mutant("rewound-ignored", "nobody notices another history", (View, "rewound", lambda known, listed: False))
+
+
+def _claimable_unsettled(known: View, group: str, rules: Rules) -> Instant:
+    return NEVER if known.observed_since == NEVER else known._claimable_at(group, rules)
+
+
+_mutant(
+    "restored-believed",
+    "what a restored record says is acted on at once",
+    (View, "claimable_at", _claimable_unsettled),
+    seeds=150,
+)
+
+
+def _absent_since_ever(known: View, group: str, rules: Rules) -> Instant:
+    if known.record(group) is None and group in known.record_seen_at:
+        return known.record_seen_at[group] + known._longest_patience(rules)
+    return _claimable(known, group, rules)
+
+
+_mutant(
+    "gap-ignored",
+    "absent before and after a gap is absent in between",
+    (View, "_claimable_at", _absent_since_ever),
+    (View, "_doubt", lambda known, seen, rules, now: None),
+    (View, "_doubt_absent", lambda known, rules, now: None),
+    seeds=600,
+)
+
+# --- owning and leaving
+
+_leave, _removed, _kernel_failed, _owes, _answered, _epoch = (
+    ownership.leave,
+    ownership.removed,
+    ownership.kernel_failed,
+    ownership._owes_a_record,
+    ownership.answered,
+    claims.epoch,
+)
+
+
+def _leave_unconfirmed(
+    serial: int, epoch: int, at: Situation, why: str, to: str | None = None, release: bool = False
+) -> Decision:
+    state, effects = _leave(serial, epoch, at, why, to, release)
+    assert isinstance(state, Leaving)
+    if to is not None:
+        return state, effects
+    state, more = ownership._leave(replace(state, removed=True, retry_at=at.now), at)
+    return state, (*effects, *more)
+
+
+def _hand_over_unconfirmed(
+    serial: int, epoch: int, at: Situation, why: str, to: str | None = None, release: bool = False
+) -> Decision:
+    state, effects = _leave(serial, epoch, at, why, to, release)
+    assert isinstance(state, Leaving)
+    if to is None:
+        return state, effects
+    state, more = ownership._leave(replace(state, removed=True, retry_at=at.now), at)
+    return state, (*effects, *more)
+
+
+_mutant("clean-unconfirmed", "clean is written before the kernel confirmed", (ownership, "leave", _leave_unconfirmed))
+_mutant(
+    "handover-unconfirmed",
+    "the next owner is named before the kernel confirmed",
+    (ownership, "leave", _hand_over_unconfirmed),
+)
+
+
+def _failed_is_removed(state: GroupState, serial: int, why: str, at: Situation) -> Decision:
+    if isinstance(state, Leaving) and state.serial == serial:
+        return _removed(state, serial, at)
+    return _kernel_failed(state, serial, why, at)
+
+
+_mutant(
+    "failed-is-removed",
+    "a removal that the kernel refused is taken for done",
+    (ownership, "kernel_failed", _failed_is_removed),
+    seeds=150,
+)
+_mutant(
+    "release-forgotten",
+    "a release without an answer is taken for not done",
+    (ownership, "_owes_a_record", lambda state, at: _owes(replace(state, asked=False), at)),
+    seeds=300,
+)
+
+
+def _late_answer_makes_owner(state: GroupState, ask: Ask, done: bool, at: Situation) -> Decision:
+    if isinstance(state, Claiming) and state.ask == ask and done and isinstance(at.lease, Held) and not at.faults:
+        return ownership._begin_to_own(state.serial, at)
+    return _answered(state, ask, done, at)
+
+
+_mutant(
+    "late-answer-owns",
+    "the answer to a claim makes an owner, whatever happened since",
+    (ownership, "answered", _late_answer_makes_owner),
+    (Node, "check", lambda node: None),
+    (claims, "is_ours", _ours_without_since),
+)
+_mutant("epoch-kept", "a claim does not raise the epoch", (claims, "epoch", lambda at: _epoch(at) - 1))
+
+# --- adverts
+
+_note = Speech._note
+
+
+def _believing(*believed: Signal) -> Callable[[Speech, str, Signal], None]:
+    def note(speech: Speech, name: str, signal: Signal) -> None:
+        context: Context = speech._context
+        record = context.view.record(speech.group_of[name])
+        if signal in believed and record is not None:
+            context.view.evidence.pop(record.incarnation, None)
+        _note(speech, name, signal)
+
+    return note
+
+
+_mutant("silence-believed", "lost adverts make a claim", (Speech, "_note", _believing(Signal.OWNER_SILENT)))
+_mutant("stop-believed", "a priority-0 advert makes a claim", (Speech, "_note", _believing(Signal.OWNER_STOPPED)))
+
+
+def _held_off_always(rules: RouterRules, router: Router, own: bytes, preempt: bool, owning: bool) -> bool:
+    return _held_off(replace(rules, strangers=Strangers.YIELD), router, own, preempt, owning)
+
+
+_held_off = vrrp.held_off
+_mutant("stranger-deposes", "a stranger deposes an owner under alarm", (vrrp, "held_off", _held_off_always))
+
+
+def _speaks_on(speech: Speech, group: GroupRules) -> None:
+    pass
+
+
+_mutant("speaks-on", "who no longer owns goes on advertising", (Speech, "demote", _speaks_on))

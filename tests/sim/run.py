@@ -81,7 +81,7 @@ def _one(work: tuple[int, str]) -> Outcome:
 def _retell(seed: int, mutant: str, lines: int | None) -> None:
     with planted(mutant):
         outcome = simulate(seed, tracing=True)
-    kept = outcome.trace if lines is None else outcome.trace[-lines:]
+    kept = outcome.trace if lines is None else outcome.trace[len(outcome.trace) - lines :] if lines else []
     _say(f"\nseed {seed}, time in ms, the last {len(kept)} of {len(outcome.trace)} lines:")
     for line in kept:
         _say(line)
