@@ -167,7 +167,7 @@ class Groups:
         self._membership.assess(group, self._banned(group))
         self._speech.demote(group)  # a router may come from a group that is owned
         self._speech.fit(group, not self._membership.faults[group.name])
-        state, effects = ownership.start(group, self._context.now)
+        state, effects = ownership.start(group, self._context.rules, self._context.now)
         self.states[group.name] = state
         self.roles[group.name] = Role.INIT
         self._context.out += effects

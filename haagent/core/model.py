@@ -62,7 +62,10 @@ class GroupRules:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a node goes by. `host` names the kernel it keeps, `incarnation` this start of the agent."""
+    """What a node goes by. `host` names the kernel it keeps, `incarnation` this start of the agent.
+
+    `gated`: a gate in the kernel ends what an incarnation may answer for, even if that died.
+    """
 
     node: str
     incarnation: str
@@ -73,6 +76,7 @@ class Rules:
     margin: Duration = 30 * MS
     guard: Duration = 20 * MS
     stagger: Duration = 20 * MS
+    gated: bool = False
 
 
 # --- questions -----------------------------------------------------------------------------------------------

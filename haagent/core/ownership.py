@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from haagent.core import claims
 from haagent.core.claims import Situation
 from haagent.core.lease import Held
-from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, VirtualAddress
+from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, Rules, VirtualAddress
 from haagent.core.records import OwnerRecord
 from haagent.core.units import MS, NEVER, Duration, Instant
 
@@ -24,6 +24,18 @@ RETRY: Duration = 100 * MS
 """Between attempts at what failed: a removal that the kernel refused, a write without an answer."""
 KERNEL_PATIENCE: Duration = 2_000 * MS
 """A kernel operation that says nothing for that long is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopting:
+    """Just started, on a host whose gate ends what a dead incarnation held at that one's deadline, and not later.
+
+    If its record still stands, it is claimed with the addresses as they are, and nothing is lost in between. If not,
+    or when etcd has shown nothing by `sweep_at`, they are removed like anything else that is found at start.
+    """
+
+    serial: int
+    sweep_at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +50,13 @@ class Following:
 
 @dataclass(frozen=True, slots=True)
 class Claiming:
-    """A claim is under way."""
+    """A claim is under way; with `adopting` the kernel may still have what the dead incarnation left."""
 
     serial: int
     ask: Ask
     record: OwnerRecord
     give_up_at: Instant
+    adopting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +89,33 @@ class Leaving:
     record: OwnerRecord | None = None
 
 
-GroupState = Following | Claiming | Owning | Leaving
+GroupState = Adopting | Following | Claiming | Owning | Leaving
 
 
 Decision = tuple[GroupState, tuple[Effect, ...]]
 
 
-def start(group: GroupRules, now: Instant) -> Decision:
-    """A node begins by making sure that nothing answers: a dead incarnation may have left its addresses."""
-    state = Leaving(serial=1, epoch=0, why="start", retry_at=now + KERNEL_PATIENCE)
-    return state, (RemoveAddresses(group.name, 1),)
+def start(group: GroupRules, rules: Rules, now: Instant) -> Decision:
+    """A node begins by making sure that nothing answers: a dead incarnation may have left its addresses.
+
+    Where a gate makes sure already, it first looks whether it can go on where that one was stopped.
+    """
+    if rules.gated:
+        return Adopting(serial=0, sweep_at=now + rules.ttl), ()
+    return _sweep(0, group, now)
+
+
+def _sweep(serial: int, group: GroupRules, now: Instant) -> Decision:
+    serial += 1
+    state = Leaving(serial=serial, epoch=0, why="start", retry_at=now + KERNEL_PATIENCE)
+    return state, (RemoveAddresses(group.name, serial),)
 
 
 def due(state: GroupState) -> Instant:
     """When the group wants to decide again although nothing happened."""
     match state:
+        case Adopting():
+            return state.sweep_at
         case Following():
             return min(state.claim_at, state.preempt_at)
         case Claiming():
@@ -104,6 +129,8 @@ def due(state: GroupState) -> Instant:
 def decide(state: GroupState, at: Situation) -> Decision:
     """What becomes of the group, and what is to be done."""
     match state:
+        case Adopting():
+            return _adopt(state, at)
         case Following():
             return _follow(state, at)
         case Claiming():
@@ -115,6 +142,20 @@ def decide(state: GroupState, at: Situation) -> Decision:
 
 
 # --- following and claiming
+
+
+def _adopt(state: Adopting, at: Situation) -> Decision:
+    if at.now >= state.sweep_at:
+        return _sweep(state.serial, at.group, at.now)
+    if at.view.observed_since == NEVER:
+        return state, ()
+    record = at.view.record(at.group.name)
+    left = record is not None and not record.clean and (record.node, record.host) == (at.rules.node, at.rules.host)
+    if not left or at.faults or at.now < at.view.claimable_at(at.group.name, at.rules):
+        return _sweep(state.serial, at.group, at.now)
+    if not isinstance(at.lease, Held):
+        return state, ()
+    return _claim(state, at, at.lease)
 
 
 def _follow(state: Following, at: Situation) -> Decision:
@@ -139,27 +180,34 @@ def _claim_at(state: Following, at: Situation) -> Instant:
     return max(base + rank * at.rules.stagger, state.not_before)
 
 
-def _claim(state: Following, at: Situation, lease: Held) -> Decision:
+def _claim(state: Adopting | Following, at: Situation, lease: Held) -> Decision:
     serial = state.serial + 1
     ask = Ask(Asking.CLAIM, at.group.name, serial)
     commit, record = claims.claim(at, lease, ask)
-    return Claiming(serial, ask, record, give_up_at=at.now + at.rules.ttl), (commit,)
+    adopting = isinstance(state, Adopting)
+    return Claiming(serial, ask, record, give_up_at=at.now + at.rules.ttl, adopting=adopting), (commit,)
 
 
 def _await_claim(state: Claiming, at: Situation) -> Decision:
     if claims.is_ours(at.view, at.rules, at.lease, at.group.name):
         return _begin_to_own(state.serial, at)
     if at.now >= state.give_up_at or not isinstance(at.lease, Held):
-        return _follow(Following(state.serial, not_before=at.now), at)
+        return _claimed_nothing(state, at.now, at)
     return state, ()
+
+
+def _claimed_nothing(state: Claiming, not_before: Instant, at: Situation) -> Decision:
+    """The claim is over, unless the view shows that it succeeded after all."""
+    if state.adopting and not claims.is_ours(at.view, at.rules, at.lease, at.group.name):
+        return _sweep(state.serial, at.group, at.now)
+    return _follow(Following(state.serial, not_before), at)
 
 
 def answered(state: GroupState, ask: Ask, done: bool, at: Situation) -> Decision:
     """An answer to this group's question arrived, and what it shows is in the view. Late ones change nothing here."""
     match state:
         case Claiming() if state.ask == ask:
-            wait = 0 if done else at.rules.stagger
-            return decide(Following(state.serial, not_before=at.now + wait), at)
+            return _claimed_nothing(state, at.now if done else at.now + at.rules.stagger, at)
         case Leaving() if state.ask == ask:
             return decide(replace(state, ask=None, record=None, retry_at=at.now if done else at.now + RETRY // 10), at)
         case _:
@@ -170,7 +218,7 @@ def unanswered(state: GroupState, ask: Ask, at: Situation) -> Decision:
     """A question has no answer: done or not, the stream will tell. Try again a little later."""
     match state:
         case Claiming() if state.ask == ask:
-            return decide(Following(state.serial, not_before=at.now + RETRY), at)
+            return _claimed_nothing(state, at.now + RETRY, at)
         case Leaving() if state.ask == ask:
             return replace(state, ask=None, record=None, retry_at=at.now + RETRY), ()
         case _:

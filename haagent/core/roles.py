@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from haagent.core.model import Role
-from haagent.core.ownership import Claiming, Following, GroupState, Leaving, Owning
+from haagent.core.ownership import Adopting, Claiming, Following, GroupState, Leaving, Owning
 from haagent.core.records import OwnerRecord
 
 
@@ -12,7 +12,7 @@ def role(state: GroupState, faults: tuple[str, ...], before: Role) -> Role:
     match state:
         case Owning(ready=ready):
             return Role.MASTER if ready else before
-        case Leaving(epoch=0):
+        case Adopting() | Claiming(adopting=True) | Leaving(epoch=0):
             return Role.INIT
         case Following() | Claiming() | Leaving():
             return Role.FAULT if faults else Role.BACKUP

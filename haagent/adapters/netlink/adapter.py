@@ -50,9 +50,16 @@ class NetlinkKernel:
         self._worker: Worker | None = None
         self._began = False
 
-    async def start(self, interfaces: Iterable[str], addresses: Mapping[str, tuple[VirtualAddress, ...]]) -> None:
+    async def start(
+        self,
+        interfaces: Iterable[str],
+        addresses: Mapping[str, tuple[VirtualAddress, ...]],
+        *,
+        adopt: bool = False,
+    ) -> None:
         """Sweep what an earlier incarnation left, then report each interface once; see `configure`.
 
+        With `adopt` what it left of `addresses` stays, until its group is installed or removed.
         Returns when the sweep is confirmed. OSError if netlink, or the removal of an address, is not permitted.
         """
         assert not self._began, "started twice"
@@ -61,7 +68,7 @@ class NetlinkKernel:
         started: asyncio.Future[Worker] = self._loop.create_future()
         threading.Thread(
             target=self._run,
-            args=(Configure(frozenset(interfaces), dict(addresses)), started),
+            args=(Configure(frozenset(interfaces), dict(addresses)), adopt, started),
             name="haagent-netlink",
             daemon=True,
         ).start()
@@ -123,13 +130,13 @@ class NetlinkKernel:
         """Called on the thread."""
         self._loop.call_soon_threadsafe(self._take, events)
 
-    def _run(self, configure: Configure, started: asyncio.Future[Worker]) -> None:
+    def _run(self, configure: Configure, adopt: bool, started: asyncio.Future[Worker]) -> None:
         """The thread."""
         worker = None
         try:
             try:
                 worker = Worker(self._post, self.counters, tags=self._tags)
-                worker.begin(configure)
+                worker.begin(configure, adopt=adopt)
             except OSError as error:
                 self._loop.call_soon_threadsafe(_set_exception, started, error)
             else:

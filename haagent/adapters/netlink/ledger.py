@@ -67,6 +67,7 @@ class Ledger:
         self._tags = tags
         self._configured: Mapping[str, tuple[VirtualAddress, ...]] = {}
         self._own: set[Place] = set()
+        self._spared: set[Place] = set()
         self._groups: dict[str, dict[Place, VirtualAddress]] = {}
         self._wanted: dict[Place, _Wanted] = {}
         self._unchecked: set[Place] = set()
@@ -93,6 +94,10 @@ class Ledger:
         self._configured = addresses
         self._own = {place_of(each) for group in addresses.values() for each in group}
 
+    def spare(self) -> None:
+        """Take no address that is configured for a stray before its group wanted it or was forgotten."""
+        self._spared = set(self._own)
+
     # What is wanted.
 
     def want(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> list[VirtualAddress]:
@@ -101,6 +106,7 @@ class Ledger:
         before = self._groups.get(group, {})
         now = {place_of(each): each for each in addresses}
         self._groups[group] = now
+        self._spared -= now.keys()
         for place, each in now.items():
             wanted = self._wanted.setdefault(place, _Wanted(each))
             wanted.address = each
@@ -113,6 +119,7 @@ class Ledger:
         """The group wants nothing any more; returned is what must go: what it had or could have, and nobody wants."""
         had = self._groups.pop(group, {})
         could = {place_of(each): each for each in self._configured.get(group, ())} | had
+        self._spared -= could.keys()
         self._unwant(group, had)
         return [each for place, each in could.items() if place not in self._wanted]
 
@@ -326,7 +333,7 @@ class Ledger:
         return held.tagged or place in self._own or place in self._wanted
 
     def _is_stray(self, place: Place, held: Held) -> bool:
-        if place in self._wanted:
+        if place in self._wanted or place in self._spared:
             return False
         return held.tagged if self._tags else place in self._own and not held.permanent
 

@@ -83,9 +83,14 @@ class Worker:
         self._requests.close()
         os.close(self._wake)
 
-    def begin(self, configure: Configure) -> None:
-        """Learn what there is, and remove what a dead incarnation left. OSError if the kernel does not let us."""
+    def begin(self, configure: Configure, *, adopt: bool) -> None:
+        """Learn what there is, and remove what a dead incarnation left. OSError if the kernel does not let us.
+
+        With `adopt` what is configured stays, until its group is installed or removed.
+        """
         self._configure(configure)
+        if adopt:
+            self._ledger.spare()
         self._relearn()
         left = self._ledger.strays()
         for drop, refusal in zip(left, self._drop(left), strict=True):

@@ -202,14 +202,14 @@ def test_due(state: GroupState, due: int):
 
 
 def test_a_node_begins_by_sweeping_what_it_may_have_left():
-    state, effects = ownership.start(group(), 1 * S)
+    state, effects = ownership.start(group(), rules(), 1 * S)
     assert effects == (RemoveAddresses("web", 1),)
     assert state == Leaving(1, 0, "start", 1 * S + KERNEL_PATIENCE)
     assert asked(ownership.decide(state, at(now=1 * S + KERNEL_PATIENCE))) == ["remove"]
 
 
 def test_once_swept_it_follows():
-    state, _ = ownership.start(group(), 0)
+    state, _ = ownership.start(group(), rules(), 0)
     assert ownership.removed(state, 1, at(lease=UNHELD)) == (Following(1), ())
 
 
