@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from haagent import __version__
+from haagent.adapters.deadman import Deadman
 from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
 from haagent.adapters.etcd.store import EtcdStore
+from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.host import HostLock, TakenError, identity, incarnation, missing_capabilities
 from haagent.adapters.netlink import NetlinkKernel
 from haagent.adapters.vrrp_socket import VrrpSpeaker
@@ -29,6 +31,7 @@ from haagent.core.fitness import used
 from haagent.core.model import (
     AddressesRemoved,
     Event,
+    GateClosed,
     InterfaceChanged,
     KernelFailed,
     RemoveAddresses,
@@ -41,8 +44,9 @@ from haagent.core.node import Node
 from haagent.core.ownership import Following
 from haagent.core.units import S
 from haagent.runtime.clock import BoottimeTimer, boottime
+from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
-from haagent.runtime.ports import RouterWire
+from haagent.runtime.ports import Gate, GateFailedError, GateKind, RouterWire
 from haagent.runtime.pump import Pump
 
 _LOG: Final = logging.getLogger("haagent")
@@ -117,14 +121,23 @@ class _Agent:
             loop.add_signal_handler(number, act)
         self.store = EtcdStore(_etcd_settings(self._config), self._pump.deliver)
         self.speaker = VrrpSpeaker(self._pump.deliver)
-        self.kernel = NetlinkKernel(self._heard_of_kernel)
+        self.netlink = NetlinkKernel(self._heard_of_kernel)
         self._learn_wires(self._config)
         about = fields(node=self._config.node, cluster=self._config.cluster, **self._identity)
         _LOG.info("haagent starts: %s", self._config.summary(), extra=about)
+        rules = self._node.rules
+        try:
+            self.gate: Gate = self._make_gate()
+            deadman = Deadman()
+        except (GateFailedError, OSError) as error:
+            _LOG.error("cannot start: no gate: %s; fence.gate chooses another", error)
+            return Exit.FAILED
+        self.kernel = GatedKernel(self.netlink, self.gate, deadman, self._pump.deliver, grace=rules.ttl // 4)
         timer = BoottimeTimer(self._pump.tick)
         storing = asyncio.create_task(self.store.run(), name="etcd")
         try:
-            await self.kernel.start(*_kernel_scope(self._node.rules))
+            self._protect(rules)
+            await self.netlink.start(*_kernel_scope(rules), adopt=rules.gated)
             self.speaker.configure(self._spoken(self._node.rules))
             self._pump.start(timer)
             # What was made so far stays: the collector need not look at it again, and its pauses stay short.
@@ -139,18 +152,48 @@ class _Agent:
             storing.cancel()
             await asyncio.wait([storing], timeout=1)
             self.speaker.close()
-            await self.kernel.close()
+            await self.netlink.close()
+            self.gate.leave()
 
     # --- what the pump needs beside the ports
 
     def configure(self, rules: Rules) -> None:
-        """Let sockets and netlink follow what the node goes by now."""
-        self.kernel.configure(*_kernel_scope(rules))
+        """Let gate, sockets and netlink follow what the node goes by now."""
+        self._protect(rules)
+        self.netlink.configure(*_kernel_scope(rules))
         self.speaker.configure(self._spoken(rules))
 
+    def _make_gate(self) -> NftGate | BpfGate | NoGate:
+        """The gate that the configuration wants. GateFailedError: this kernel does not have it."""
+        if self._config.gate is GateKind.NONE:
+            _LOG.warning(
+                "fence.gate is none: an agent that dies or hangs answers on until the addresses' lifetimes end"
+            )
+            return NoGate()
+        gate = (NftGate if self._config.gate is GateKind.NFT else BpfGate)(self._lost_gate)
+        asyncio.get_running_loop().add_reader(gate.fileno(), self._hear_gate, gate)
+        return gate
+
+    def _hear_gate(self, gate: NftGate | BpfGate) -> None:
+        try:
+            gate.hear()
+        except GateFailedError as error:
+            self._lost_gate(str(error))
+
+    def _lost_gate(self, why: str) -> None:
+        self._pump.deliver(GateClosed(why))
+
+    def _protect(self, rules: Rules) -> None:
+        """Have the gate around all that any group may hold, now or until a removal under way is confirmed."""
+        interfaces, groups = _kernel_scope(rules)
+        addresses = {address for held in groups.values() for address in held}
+        self.kernel.protect(addresses, interfaces)
+
     def _heard_of_kernel(self, event: Event) -> None:
-        """Sockets and sources follow the interfaces, before the node hears of them and speaks."""
+        """Gate, sockets and sources follow the interfaces, before the node hears of them and speaks."""
         if isinstance(event, InterfaceChanged):
+            if event.up:
+                self._protect(self._node.rules)  # it may be there anew, without what guarded it
             self.speaker.addresses(event.name, event.v4, event.v6)
         self._pump.deliver(event)
 
@@ -168,28 +211,39 @@ class _Agent:
     async def _end(self, storing: asyncio.Task[None]) -> Exit:
         """Wait for whatever ends the agent, and let go of everything."""
         pump = self._pump
-        ends: set[asyncio.Future[Any]] = {pump.resigned, pump.failed, self._at_once, storing}
+        netlink = asyncio.create_task(self.netlink.ended.wait(), name="netlink")
+        ends: set[asyncio.Future[Any]] = {pump.resigned, pump.failed, self._at_once, storing, netlink}
         await asyncio.wait({*ends, self._stopping}, return_when=asyncio.FIRST_COMPLETED)
         if self._stopping.done():
             patience = 2 * self._node.rules.ttl / S + 2
             await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if pump.resigned.done():
+            self._remove_gate()
             await self.store.resign()
             _LOG.info("stopped")
             return Exit.OK
-        if pump.failed.done() or storing.done():
+        if pump.failed.done() or storing.done() or netlink.done():
             if storing.done() and not storing.cancelled() and (error := storing.exception()) is not None:
                 _LOG.critical("the etcd adapter ended", exc_info=error)
             await self._abandon()
             return Exit.FAILED
         left = [name for name, state in self._node.groups.items() if not isinstance(state, Following)]
         gone = [] if self._at_once.done() else await self._abandon()
+        if not gone and not self._at_once.done():
+            self._remove_gate()
         _LOG.error(
             "stopped, but not cleanly: in etcd %s not given up, so that the others wait until the lease is over; %s",
             f"{', '.join(left) or 'the session'} is",
             "a second signal ended the wait" if self._at_once.done() else _removed(gone),
         )
         return Exit.UNCLEAN
+
+    def _remove_gate(self) -> None:
+        """Nothing is held any more, and whoever configures one of the addresses by hand shall find it working."""
+        try:
+            self.gate.remove()
+        except GateFailedError as error:
+            _LOG.error("the gate is left in place, closed: %s", error)
 
     async def _abandon(self) -> list[str]:
         """Take all addresses away without asking the node; return the groups whose removal was not confirmed."""
@@ -303,6 +357,7 @@ def _needs_restart(old: Config, new: Config) -> list[str]:
         "node": (old.node, new.node),
         "cluster": (old.cluster, new.cluster),
         "etcd": (old.etcd, new.etcd),
+        "fence.gate": (old.gate, new.gate),
         "log.format": (old.log.format, new.log.format),
     }
     return [name for name, (before, after) in pairs.items() if before != after]

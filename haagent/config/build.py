@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from haagent.config.schema import AddressKeys, EtcdKeys, FileKeys, GroupKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
 from haagent.core.units import Duration
-from haagent.runtime.ports import RouterWire
+from haagent.runtime.ports import GateKind, RouterWire
 
 AUTH_BYTES = 8
 
@@ -56,6 +56,7 @@ class Config:
     lease: LeaseSettings
     routers: tuple[RouterWire, ...]
     groups: tuple[GroupRules, ...]
+    gate: GateKind
     log: LogSettings
 
     def summary(self) -> str:
@@ -73,6 +74,7 @@ class Config:
             ttl=self.lease.ttl,
             margin=self.lease.margin,
             guard=self.lease.guard,
+            gated=self.gate is not GateKind.NONE,
         )
 
 
@@ -93,6 +95,7 @@ def build(file: FileKeys, hostname: str) -> Config:
         lease=LeaseSettings(file.lease.ttl, file.lease.margin, file.lease.guard),
         routers=tuple(routers.values()),
         groups=(*synced, *alone),
+        gate=file.fence.gate,
         log=LogSettings(file.log.level, file.log.format),
     )
 

@@ -36,7 +36,7 @@ from haagent.config.values import (
 )
 from haagent.core.model import Strangers
 from haagent.core.units import MS, Duration, S
-from haagent.runtime.ports import Checksum
+from haagent.runtime.ports import Checksum, GateKind
 
 
 class _Section(BaseModel):
@@ -124,6 +124,12 @@ class GroupKeys(_Section):
     preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
 
 
+class FenceKeys(_Section):
+    """What keeps the kernel from answering past the lease, whatever becomes of the agent."""
+
+    gate: Annotated[GateKind, Choice(tuple(GateKind), GateKind)] = GateKind.NFT
+
+
 class LogKeys(_Section):
     """What is logged, and how."""
 
@@ -142,6 +148,7 @@ class FileKeys(_Section):
     lease: LeaseKeys = LeaseKeys()
     virtual_routers: list[RouterKeys] = Field(min_length=1, max_length=1000)
     groups: list[GroupKeys] = Field(default=[], max_length=1000)
+    fence: FenceKeys = FenceKeys()
     log: LogKeys = LogKeys()
 
 

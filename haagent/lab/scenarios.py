@@ -75,6 +75,33 @@ class Rehearsal:
         owner = self._owner()
         return self._after(owner, lambda: self.cluster.lab.lose_host(owner))
 
+    def kill(self) -> Outcome:
+        """The owner's agent gets SIGKILL; nobody is left to take the address away."""
+        owner = self._owner()
+        began = self.cluster.agents[owner.name].kill()
+        first = self._succeeded(owner, began)
+        return self._outcome(owner.name, began, first.at, first.node)
+
+    def stop_and_continue(self) -> Outcome:
+        """The owner's agent gets SIGSTOP, and SIGCONT once another node owns: it must not believe what it did."""
+        owner = self._owner()
+        agent = self.cluster.agents[owner.name]
+        began = now()
+        agent.pause()
+        first = self._succeeded(owner, began)
+        agent.resume()
+        return self._outcome(owner.name, began, first.at, first.node)
+
+    def restart(self) -> Outcome:
+        """The owner's agent is killed and started again at once, as a service manager does."""
+        owner = self._owner()
+        began = self.cluster.agents[owner.name].kill()
+        epoch = self.cluster.epoch()
+        self.cluster.start([owner])
+        self.cluster.wait(lambda: self.cluster.epoch() > epoch, "the group is claimed again")
+        first = self.prober.wait_for_answer(self.vip, after=now())
+        return self._outcome(owner.name, began, first.at, first.node)
+
     def cut_from_etcd(self) -> Outcome:
         """The owner no longer reaches etcd, nor etcd it; clients and peers do."""
         owner = self._owner()

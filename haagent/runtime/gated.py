@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from haagent.core.model import (
@@ -34,7 +35,11 @@ class Deadman(Protocol):
 
 
 class GatedKernel:
-    """The `Kernel` port with a gate in front. `grace`: how long after the lease's end a process that hangs may live."""
+    """The `Kernel` port with a gate in front of it.
+
+    A host answers on every interface for an address that it has on one, so an address is gated on all `interfaces`.
+    `grace`: how long after the lease's end a process that hangs may live.
+    """
 
     def __init__(self, kernel: Kernel, gate: Gate, deadman: Deadman, deliver: Deliver, grace: Duration) -> None:
         self._kernel = kernel
@@ -42,19 +47,21 @@ class GatedKernel:
         self._deadman = deadman
         self._deliver = deliver
         self._grace = grace
+        self._interfaces: frozenset[str] = frozenset()
         self._open: set[str] = set()
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str]) -> None:
         """Have a gate, closed unless opened, for just these addresses. If that can not be, everything is closed."""
+        self._interfaces = frozenset(interfaces)
         try:
-            self._gate.protect(addresses)
+            self._gate.protect(self._everywhere(addresses))
         except GateFailedError as error:
             self.closed(str(error))
 
     def install(self, effect: InstallAddresses) -> None:
         """Let the addresses pass while the lease runs, then install them."""
         try:
-            self._gate.open(effect.group, effect.addresses, effect.until)
+            self._gate.open(effect.group, self._everywhere(effect.addresses), effect.until)
         except (GateClosedError, GateFailedError) as error:
             self._deliver(KernelFailed(effect.group, effect.serial, f"gate: {error}"))
             return
@@ -88,3 +95,6 @@ class GatedKernel:
     def closed(self, why: str) -> None:
         """The kernel closed the gate, or somebody took it away: the node must not believe that it answers."""
         self._deliver(GateClosed(why))
+
+    def _everywhere(self, addresses: Iterable[VirtualAddress]) -> list[VirtualAddress]:
+        return [replace(one, interface=name) for one in addresses for name in self._interfaces | {one.interface}]

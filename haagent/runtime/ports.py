@@ -26,6 +26,14 @@ from haagent.core.units import Instant
 Deliver = Callable[[Event], None]
 
 
+class GateKind(StrEnum):
+    """What keeps the kernel from answering past the lease: nftables, eBPF, or nothing."""
+
+    NFT = "nft"
+    BPF = "bpf"
+    NONE = "none"
+
+
 class Checksum(StrEnum):
     """Which of the three checksums of VRRPv3 over IPv4 that exist in the field our adverts carry."""
 
@@ -131,4 +139,16 @@ class Gate(Protocol):
 
     def close(self, group: str) -> None:
         """Let nothing of the group pass from now on. Closing what is closed is nothing."""
+        ...
+
+    def sweep(self) -> None:
+        """Close what an earlier incarnation left open, and this one has not opened."""
+        ...
+
+    def remove(self) -> None:
+        """Have no gate any more: only once the kernel has none of the addresses."""
+        ...
+
+    def leave(self) -> None:
+        """Let go of it: what is open ends at its time, and the next incarnation takes it over."""
         ...

@@ -19,7 +19,7 @@ from haagent.config.load import Invalid, Loaded, load
 from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Strangers, VirtualAddress
 from haagent.core.units import MS, S
-from haagent.runtime.ports import Checksum, RouterWire
+from haagent.runtime.ports import Checksum, GateKind, RouterWire
 
 WHOLE = """
     node: n1
@@ -54,6 +54,7 @@ WHOLE = """
          checksum: plain, strangers: yield, preempt: yes, preempt_delay: 0}
     groups:
       - {name: site, routers: [web, web6], preempt_delay: 90s}
+    fence: {gate: bpf}
     log: {level: debug, format: json}
 """
 
@@ -95,6 +96,7 @@ def test_everything_that_can_be_said():
     assert (got.etcd.ca, got.etcd.cert, got.etcd.key) == ("ca.pem", "n1.pem", "n1.key")
     assert (got.etcd.user, got.etcd.password, got.etcd.password_file) == ("haagent", "0123", None)
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1500 * MS, 40 * MS, 25 * MS)
+    assert got.gate is GateKind.BPF
     assert (got.log.level, got.log.format) == ("debug", "json")
     web = RouterRules(
         name="web",
@@ -149,6 +151,7 @@ def test_the_least_that_must_be_said():
     got = config(LEAST)
     assert got.node == "h1"
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1 * S, 30 * MS, 20 * MS)
+    assert got.gate is GateKind.NFT
     assert (got.log.level, got.log.format) == ("info", "text")
     router = got.routers[0]
     assert (router.rules.version, router.rules.priority, router.rules.advert_interval) == (3, 100, 1 * S)
