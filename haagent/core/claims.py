@@ -30,7 +30,8 @@ class Situation:
 def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
     """Whether the newest record makes this node the owner: it names us, and the lease has run without a break since.
 
-    And it tells challengers that know nothing else of us how long to wait: our lease must not run longer.
+    And it tells challengers that know nothing else of us how long to wait: our lease must not run longer. Nor may the
+    lease key have been made anew since: only the record shows that to who saw the key gone before and after.
     """
     record = view.record(group)
     return (
@@ -38,6 +39,7 @@ def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
         and isinstance(lease, Held)
         and named(view, rules, group)
         and view.record_revision(group) > lease.since
+        and view.record_revision(group) >= lease.created
         and lease.ttl <= record.ttl
     )
 

@@ -12,10 +12,8 @@ from haagent.core.model import Ask, Asking, Commit, ExtendAddresses, LeaseChange
 from haagent.core.records import Guard, Key, Kind, LeaseValue, Put, Revision, Seen
 from haagent.core.units import NEVER, Duration, Instant
 
-GUARDS_AT_MOST = 100
-"""Ownership records that a vanished lease key can be guarded by: etcd takes 128 operations a transaction."""
-REWRITTEN_AT_MOST = 20
-"""Ownership records that one renewal writes anew, beside those guards."""
+REWRITTEN_AT_MOST = 99
+"""Ownership records that one renewal can write anew: etcd takes 128 operations a transaction."""
 SILENT_AFTER = 2
 """Renewals in a row without an answer that make an alarm."""
 
@@ -103,43 +101,48 @@ class Renewals:
         if self._name_in_use():
             return
         names = tuple(owned)
-        guards = (Guard(Key(Kind.LEASES, rules.node), view.lease_revision(rules.node)), *self._unchanged(names))
-        if len(guards) > GUARDS_AT_MOST:
-            self.give_up("the lease key vanished, and guards too many groups to be written anew")
-            guards = guards[:1]
-        ttl, records = self._allow_for_longer(names)
-        guards += tuple(Guard(put.key, view.record_revision(put.key.name)) for put in records)
+        if len(names) > REWRITTEN_AT_MOST and self._key_is_gone():
+            self.give_up("the lease key vanished, and with it go too many groups to be written anew")
+            names = ()
+        ttl, records = self._rewritten(names)
+        guards = (
+            Guard(Key(Kind.LEASES, rules.node), view.lease_revision(rules.node)),
+            *(Guard(put.key, view.record_revision(put.key.name)) for put in records),
+        )
         self.lease = lease.ask(self.lease, ttl, rules.margin, context.now)
         questions = self.lease.questions
         value = LeaseValue(rules.incarnation, rules.host, ttl, questions.round)
         put = Put(Key(Kind.LEASES, rules.node), value, session=True)
         ask = Ask(Asking.RENEW, rules.node, questions.round)
-        context.out.append(Commit(ask, tuple(dict.fromkeys(guards)), (put, *records), (), patience=ttl))
+        context.out.append(Commit(ask, guards, (put, *records), (), patience=ttl))
         context.timers.set(RENEW, questions.next_at)
         if isinstance(self.lease, Held):
             context.timers.set(LAPSE, self.lease.held_until)
 
-    def _unchanged(self, owned: Iterable[str]) -> tuple[Guard, ...]:
-        """A lease key that is gone may only be written anew while the records of what we own are as we know them."""
+    def _rewritten(self, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
+        """The ttl to ask with, and the ownership records to be written with it, each guarded by being unchanged.
+
+        All of them when the lease key is gone: who saw it gone, and later finds it gone again, must not take that for
+        silence in between. Else those that allow for less than a ttl that got longer, for whoever knows only the
+        record waits by it; what does not fit in one transaction keeps the shorter ttl until the next.
+        """
+        view, ttl = self._context.view, self._context.rules.ttl
+        records = [(name, record) for name in owned if (record := view.record(name)) is not None]
+        if not self._key_is_gone():
+            records = [(name, record) for name, record in records if record.ttl < ttl]
+        later = records[REWRITTEN_AT_MOST:]
+        puts = [
+            Put(Key(Kind.OWNERS, name), replace(record, ttl=max(ttl, record.ttl)))
+            for name, record in records[:REWRITTEN_AT_MOST]
+        ]
+        return min([ttl, *(record.ttl for _, record in later)]), tuple(puts)
+
+    def _key_is_gone(self) -> bool:
+        """Whether the lease key does not show this incarnation: gone, rubbish, or another's."""
         view, rules = self._context.view, self._context.rules
         seen = view.leases.get(rules.node)
         value = seen.value if seen is not None else None
-        if isinstance(value, LeaseValue) and value.incarnation == rules.incarnation:
-            return ()
-        return tuple(Guard(Key(Kind.OWNERS, name), view.record_revision(name)) for name in owned)
-
-    def _allow_for_longer(self, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
-        """The ttl to ask with, and the records to be written with it.
-
-        A ttl that got longer is written into the records of what we own by the same transaction: whoever never sees
-        our lease key waits by them. What does not fit in one transaction keeps the shorter ttl until the next.
-        """
-        view, ttl = self._context.view, self._context.rules.ttl
-        records = [(name, view.record(name)) for name in owned]
-        outdated = [(name, record) for name, record in records if record is not None and record.ttl < ttl]
-        later = outdated[REWRITTEN_AT_MOST:]
-        puts = [Put(Key(Kind.OWNERS, name), replace(record, ttl=ttl)) for name, record in outdated[:REWRITTEN_AT_MOST]]
-        return min([ttl, *(record.ttl for _, record in later)]), tuple(puts)
+        return not (isinstance(value, LeaseValue) and value.incarnation == rules.incarnation)
 
     def _name_in_use(self) -> bool:
         """Another living host goes by our name: it was first, so we wait."""
@@ -162,13 +165,18 @@ class Renewals:
         return False
 
     def _watch_the_watch(self) -> None:
-        """Renewals that are done but not shown: the watch hangs, and without it the lease can not be extended."""
+        """Renewals that are done but not shown: the watch hangs, and without it the lease can not be extended.
+
+        An etcd member that falls silent costs the renewal that it gets; the next one, half a ttl after the last that
+        was shown, is done elsewhere. The one after that must find the watch behind, or the lease runs out.
+        """
         if self._unseen is None:
             return
         context = self._context
         revision, since = self._unseen
         if context.view.revision >= revision:
             self._unseen = None
-        elif context.now - since >= context.rules.ttl // 4:
-            self._unseen = (revision, context.now)
+        elif context.now - since >= context.rules.ttl // 8:
+            # The new list and watch have a quarter of a ttl.
+            self._unseen = (revision, context.now + context.rules.ttl // 8)
             context.out.append(Resync())

@@ -214,6 +214,12 @@ def test_a_record_is_ours_only_within_the_running_chain(
     assert claims.is_ours(at.view, at.rules, lease, "web") is ours
 
 
+def test_a_record_is_not_ours_once_our_lease_key_was_made_anew_without_it():
+    at = situation(view(owners(5, owner("a"))))
+    assert claims.is_ours(at.view, at.rules, held(since=4, created=5), "web"), "in one transaction"
+    assert not claims.is_ours(at.view, at.rules, held(since=4, created=6), "web")
+
+
 def test_a_record_is_not_ours_while_our_lease_runs_longer_than_it_says():
     at = situation(view(owners(5, owner("a", ttl=1 * S))))
     assert claims.is_ours(at.view, at.rules, held(since=4), "web")
