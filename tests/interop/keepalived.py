@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from haagent.lab.commands import LabError
@@ -14,25 +13,17 @@ from tests.interop.dialect import Dialect, block
 
 
 class Keepalived:
-    """`vrrp_instance web`, from its start. It can be started again, which appends to the same log."""
+    """`vrrp_instance web`, from its start as BACKUP, whatever its priority below 255."""
 
-    def __init__(
-        self, lab: Lab, host: Host, peer: Host, dialect: Dialect, priority: int, extra: Sequence[str] = ()
-    ) -> None:
-        self.host = host
+    def __init__(self, lab: Lab, host: Host, peer: Host, dialect: Dialect, priority: int) -> None:
         self.source = dialect.address(host)
-        self.priority = priority
         self._directory = lab.directory / f"keepalived-{host.name}"
         self._directory.mkdir()
-        lines = [*dialect.keepalived(host, peer), f"priority {priority}", *extra]
+        lines = [*dialect.keepalived(host, peer), f"priority {priority}"]
         (self._directory / "conf").write_text(block("vrrp_instance web", lines) + "\n")
-        self.start()
-
-    def start(self) -> None:
-        """Start it; it begins as BACKUP, whatever its priority below 255."""
         files = {option: str(self._directory / f"{option}.pid") for option in "prc"}
         argv = ["keepalived", "-n", "-l", "-D", "-P", "-f", str(self._directory / "conf")]
-        self.process = self.host.spawn([*argv, *(word for key in files for word in (f"-{key}", files[key]))])
+        self.process = host.spawn([*argv, *(word for key in files for word in (f"-{key}", files[key]))])
 
     def stop(self) -> None:
         """SIGTERM, and wait until it has said farewell and ended."""

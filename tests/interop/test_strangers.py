@@ -71,8 +71,6 @@ def test_the_owner_yields_to_a_higher_priority_and_takes_over_again(make_lab: Ma
         ear.wait(owner.host.ip)
         keepalived = Keepalived(lab, outsider, owner.host, V3, HIGHER)
         owner.wait("MASTER -> BACKUP .a stranger is master of web")
-        record = cluster.record()
-        assert record is not None
         cluster.wait(lambda: (cluster.record() or {})["clean"], "the owner released")
         ear.wait(outsider.ip, since=now(), count=SEVERAL)
         answers(prober, outsider, now())
@@ -190,7 +188,6 @@ def test_a_tie_of_two_masters_goes_to_the_higher_address(wins: str, make_lab: Ma
         cut.undo()
         if wins == "keepalived":
             agent.wait("MASTER -> BACKUP .a stranger is master of web")
-            assert cluster.record() is not None
             cluster.wait(lambda: (cluster.record() or {})["clean"], "the owner released")
         else:
             keepalived.wait("with same priority 100 but higher IP address than ours")
