@@ -255,7 +255,7 @@ class Node:
     def _interface(self, event: InterfaceChanged) -> None:
         self._membership.interfaces[event.name] = event
         for name, group in self.rules.groups.items():
-            if event.name in fitness.used(group):
+            if event.name in fitness.used(group) and name in self.groups:  # assessing one that retires may end others
                 self._groups.assess(name)
         self._membership.sync(self.lease)
 
