@@ -228,7 +228,8 @@ class Cluster:
 
     def patience(self) -> Duration:
         """How long after healing every group must have its owner."""
-        return 3 * self.longest + 2 * S
+        listening = 4 * max(INTERVALS) + 1 * S if self.strangers is Strangers.YIELD else 0
+        return 3 * self.longest + 2 * S + listening
 
     def holders(self) -> list[tuple[Instant, Host, Agent]]:
         """Who has the right to a group now, and until when (real time)."""

@@ -17,6 +17,7 @@ from haagent.core.model import (
     Commit,
     Committed,
     Event,
+    Listed,
     Look,
     Refused,
     Rules,
@@ -247,13 +248,13 @@ class World:
             self.at(self.now + self._delay(50 * MS), self._list, agent, stream)
             return
         link = agent.host.link
-        agent.streaming, agent.history = True, self.etcd.history
+        agent.streaming = True
         agent.stream_tail = max(self.now + self._delay(link.answering), link.watch_stalled_until, agent.stream_tail)
-        self.at(agent.stream_tail, self._listed, agent, stream, self.etcd.list())
+        self.at(agent.stream_tail, self._listed, agent, stream, self.etcd.list(), self.etcd.history)
 
-    def _listed(self, agent: Agent, stream: int, listed: Any) -> None:
+    def _listed(self, agent: Agent, stream: int, listed: Listed, history: int) -> None:
         if stream == agent.stream:
-            agent.streamed = listed.revision
+            agent.streamed, agent.history = listed.revision, history
             agent.deliver(listed)
 
     # --- sessions
