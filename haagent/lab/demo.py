@@ -49,6 +49,23 @@ STEPS = (
     ),
     Step("restart", "The stopped agent comes back. Nothing moves: preemption is a wish, and off.", Rehearsal.heal),
     Step(
+        "kill -9",
+        "The owner's agent dies at once; its address stays in the kernel. The kernel itself stops answering in time.",
+        Rehearsal.kill,
+    ),
+    Step("restart", "It comes back, finds another owner's record, sweeps the kernel, and follows.", Rehearsal.heal),
+    Step(
+        "SIGSTOP",
+        "The owner's agent hangs, and wakes up when another node owns. It must not go on as if nothing had happened.",
+        Rehearsal.stop_and_continue,
+    ),
+    Step("restart", "The kernel has ended the process that hung. A new one follows.", Rehearsal.heal),
+    Step(
+        "kill -9, restarted at once",
+        "As a service manager does it. The kernel kept the address until the old deadline; the new agent goes on.",
+        Rehearsal.restart,
+    ),
+    Step(
         "host lost",
         "The owner's cables are pulled and its processes die at once. Its lease runs out; only then may another claim.",
         Rehearsal.lose_host,

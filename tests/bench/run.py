@@ -26,6 +26,9 @@ from haagent.lab.topology import vip4
 
 SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "graceful stop": Rehearsal.graceful_stop,
+    "SIGKILL": Rehearsal.kill,
+    "SIGSTOP, SIGCONT": Rehearsal.stop_and_continue,
+    "SIGKILL, restarted at once": Rehearsal.restart,
     "host lost": Rehearsal.lose_host,
     "cut off from etcd": Rehearsal.cut_from_etcd,
     "cut off from etcd and peers": Rehearsal.cut_from_cluster,
