@@ -67,9 +67,13 @@ class Cluster:
     def start(self, hosts: Sequence[Host] | None = None) -> None:
         """Start the agents of these hosts, or of all; do not wait for anything."""
         for host in self.lab.hosts if hosts is None else hosts:
-            argv = [sys.executable, "-m", "haagent", "run", "-c", str(self.config(host))]
+            argv = [sys.executable, *self.program(host), "run", "-c", str(self.config(host))]
             env = {"PYTHONPATH": str(Path(haagent.__file__).parents[1])}
             self.agents[host.name] = host.spawn(argv, name="agent", env=env)
+
+    def program(self, host: Host) -> Sequence[str]:  # noqa: ARG002 - for who runs it in another way
+        """What the interpreter is told to run on a host."""
+        return ["-m", "haagent"]
 
     def missing(self) -> tuple[Host, ...]:
         """The hosts whose agent does not run."""

@@ -31,7 +31,7 @@ from haagent.lab.etcd import Etcd
 from haagent.lab.etcd_setup import Place, Recipe, make_tls
 from haagent.lab.faults import Direction, Drop, around, between
 from haagent.lab.host import Host
-from haagent.lab.prober import DEFAULT_STEP, Prober
+from haagent.lab.prober import DEFAULT_STEP, Asking, Prober
 from haagent.lab.process import Launcher
 from haagent.lab.signals import Deferred, end_on_sigterm
 from haagent.lab.switch import Fault, Switch
@@ -118,9 +118,9 @@ class Lab:
         """What is in force, oldest first."""
         return tuple(self._switch.faults)
 
-    def probe(self, vips: Sequence[str], *, step: Duration = DEFAULT_STEP) -> Prober:
-        """Have the client ask every host for these addresses from now on, until the prober is stopped or the
-        lab ends.
+    def probe(self, vips: Sequence[str], *, step: Duration = DEFAULT_STEP, udp: bool = False) -> Prober:
+        """Have the client ask every host for these addresses from now on, by UDP too if wanted, until the prober is
+        stopped or the lab ends.
         """
         self._probers += 1
         directory = self.directory / f"prober-{self._probers}"
@@ -131,7 +131,7 @@ class Lab:
             addresses=(self.client.ip, self.client.ip6),
             vips=vips,
             hosts={host.mac: host.name for host in self.hosts},
-            step=step,
+            asking=Asking(step, udp),
         )
 
     # Faults. Each is in force when its method returns; `Fault.moment` says when it began.

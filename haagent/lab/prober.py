@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import haagent
 from haagent.core.units import MS, Duration, Instant
@@ -22,6 +22,14 @@ from haagent.lab.process import Process
 from haagent.lab.timeline import DEFAULT_JOIN, Answer, Blind, Timeline
 
 DEFAULT_STEP: Duration = 2 * MS
+
+
+class Asking(NamedTuple):
+    """How it is asked: every `step`, and by UDP too if wanted."""
+
+    step: Duration = DEFAULT_STEP
+    udp: bool = False
+
 
 T = TypeVar("T")
 
@@ -43,7 +51,7 @@ class Prober:
         addresses: tuple[str, str],
         vips: Sequence[str],
         hosts: Mapping[str, str],
-        step: Duration = DEFAULT_STEP,
+        asking: Asking,
     ) -> None:
         """Return when probing has begun.
 
@@ -63,7 +71,8 @@ class Prober:
             ipv6=addresses[1],
             vips=list(vips),
             targets=[mac.hex() for mac in self._names],
-            step=step,
+            step=asking.step,
+            udp=asking.udp,
             record=str(self._record),
             statistics=str(self._statistics_path),
         )
@@ -123,6 +132,11 @@ class Prober:
 
         whose = f"by {node}" if node else f"by another than {other_than}" if other_than else "by anybody"
         return self._until(look, timeout=timeout, what=f"no answer for {vip} {whose} after {after}")
+
+    def latest(self, vip: str) -> Answer | None:
+        """The answer for `vip` that came in last, by now."""
+        self._read()
+        return next((answer for answer in reversed(self._answers) if answer.vip == vip), None)
 
     def stop(self) -> Statistics:
         """End probing; what was seen stays readable."""

@@ -4,6 +4,9 @@ Two questions per address and step: a broadcast ARP request (a multicast neighbo
 which asks everyone at once, and an ICMP echo request to *each* host's own MAC address, so that every host
 that would answer is seen, not only the one in the client's neighbour cache. An echo carries when it was sent
 and to whom, and the answer brings both back.
+
+If wanted, a third: a UDP datagram to each host, for a port on which nobody listens. Who has the address refuses it
+with an ICMP error that quotes the datagram. So the kernel answers for what services would, and no host runs one.
 """
 
 from __future__ import annotations
@@ -25,14 +28,16 @@ class Kind(IntEnum):
     ICMP = 2
     ND = 3
     ICMP6 = 4
+    UDP = 5
+    UDP6 = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """`source_mac` answered for `address` (4 or 16 bytes).
 
-    An echo reply brings back when its request was sent, `asked_at` (CLOCK_BOOTTIME), and to which target, by
-    the number that the prober gave it; ARP and ND carry neither, and have None.
+    An echo reply and a refused datagram bring back when their question was sent, `asked_at` (CLOCK_BOOTTIME), and to
+    which target, by the number that the prober gave it; ARP and ND carry neither, and have None.
     """
 
     kind: Kind
@@ -68,11 +73,10 @@ class Echo:
         zero = _ECHO.pack(self._kind, 0, 0, target, asker.cookie, 0)
         if len(address) == 4:
             pseudo = 0
-            packet, ethertype = _ipv4_header(asker.ipv4, address, len(zero)), _ETHERTYPE_IPV4
         else:
             pseudo = pseudo_header(asker.ipv6, address, _IPPROTO_ICMPV6, len(zero))
-            packet, ethertype = _ipv6_header(asker.ipv6, address, len(zero)), ethernet.ETHERTYPE_IPV6
-        self._outer = ethernet.build(mac, asker.mac, ethertype, packet)
+        protocol = _IPPROTO_ICMP if len(address) == 4 else _IPPROTO_ICMPV6
+        self._outer = _outer(asker, address, mac, protocol, len(zero))
         self._sum = int.from_bytes(zero) + pseudo
 
     def frame(self, asked_at: Instant) -> bytes:
@@ -80,6 +84,23 @@ class Echo:
         # RFC 1071: the eight bytes of the time add to the sum of words as the number itself, modulo 0xffff.
         value = -(self._sum + asked_at) % 0xFFFF
         return self._outer + _ECHO.pack(self._kind, 0, value, self._target, self._cookie, asked_at)
+
+
+class Datagram:
+    """UDP datagrams to one address and one MAC address, for a port that is closed."""
+
+    def __init__(self, asker: Asker, address: bytes, mac: bytes, target: int) -> None:
+        self._cookie, self._port = asker.cookie, _CLOSED_PORTS + target
+        self._outer = _outer(asker, address, mac, _IPPROTO_UDP, _UDP.size)
+        source = asker.ipv4 if len(address) == 4 else asker.ipv6
+        zero = _UDP.pack(self._cookie, self._port, _UDP.size, 0, 0)
+        self._sum = int.from_bytes(zero) + pseudo_header(source, address, _IPPROTO_UDP, _UDP.size)
+
+    def frame(self, asked_at: Instant) -> bytes:
+        """The datagram as it leaves at `asked_at`."""
+        # Zero would mean that there is no checksum (RFC 768), which IPv6 does not allow; 0xffff is equal to it.
+        value = -(self._sum + asked_at) % 0xFFFF or 0xFFFF
+        return self._outer + _UDP.pack(self._cookie, self._port, _UDP.size, value, asked_at)
 
 
 def read(frame: bytes, cookie: int) -> Reply | None:
@@ -92,10 +113,14 @@ def read(frame: bytes, cookie: int) -> Reply | None:
             if isinstance(reply, arp.Arp) and reply.operation is arp.Operation.REPLY:
                 return Reply(Kind.ARP, reply.sender_ip, frame[6:12], None, None)
         case 0x0800 if len(frame) >= _ECHO_4 + _ECHO.size and frame[14] == 0x45 and frame[23] == _IPPROTO_ICMP:
+            if frame[_ECHO_4] == _UNREACHABLE_4:
+                return _refusal(frame, Kind.UDP, cookie)
             return _echo(frame, Kind.ICMP, cookie)
         case ethernet.ETHERTYPE_IPV6 if len(frame) >= _ECHO_6 + _ECHO.size and frame[20] == _IPPROTO_ICMPV6:
             if frame[_ECHO_6] == _ECHO_REPLY_6:
                 return _echo(frame, Kind.ICMP6, cookie)
+            if frame[_ECHO_6] == _UNREACHABLE_6:
+                return _refusal(frame, Kind.UDP6, cookie)
             reply = ndisc.decode(frame)
             if isinstance(reply, ndisc.Advertisement):
                 return Reply(Kind.ND, reply.target, frame[6:12], None, None)
@@ -113,16 +138,30 @@ def _echo(frame: bytes, kind: Kind, cookie: int) -> Reply | None:
     return Reply(kind, address, frame[6:12], asked_at, target)
 
 
-def _ipv4_header(source: bytes, destination: bytes, length: int) -> bytes:
-    header = _IPV4.pack(0x45, 0, 20 + length, 0, 0, 64, _IPPROTO_ICMP, 0, source, destination)
-    return seal(header, 10)
+def _refusal(frame: bytes, kind: Kind, cookie: int) -> Reply | None:
+    # RFC 792, RFC 4443 3.1: eight bytes, and then the packet that was refused, its IP header first.
+    at, quoted, code = (_ECHO_4, _IPV4, 3) if kind is Kind.UDP else (_ECHO_6, _IPV6, 4)
+    datagram = at + 8 + quoted.size
+    if len(frame) < datagram + _UDP.size or frame[at + 1] != code:
+        return None
+    source_port, port, _, _, asked_at = _UDP.unpack_from(frame, datagram)
+    if source_port != cookie or port < _CLOSED_PORTS:
+        return None
+    address = frame[datagram - (4 if kind is Kind.UDP else 16) : datagram]
+    return Reply(kind, address, frame[6:12], asked_at, port - _CLOSED_PORTS)
 
 
-def _ipv6_header(source: bytes, destination: bytes, length: int) -> bytes:
-    return _IPV6.pack(6 << 28, length, _IPPROTO_ICMPV6, 64, source, destination)
+def _outer(asker: Asker, address: bytes, mac: bytes, protocol: int, length: int) -> bytes:
+    """Ethernet and IP headers of a packet with `length` bytes behind them."""
+    if len(address) == 4:
+        header = _IPV4.pack(0x45, 0, 20 + length, 0, 0, 64, protocol, 0, asker.ipv4, address)
+        return ethernet.build(mac, asker.mac, _ETHERTYPE_IPV4, seal(header, 10))
+    header = _IPV6.pack(6 << 28, length, protocol, 64, asker.ipv6, address)
+    return ethernet.build(mac, asker.mac, ethernet.ETHERTYPE_IPV6, header)
 
 
 _ECHO = Struct("!BBHHHQ")  # RFC 792, RFC 4443 4.1; identifier: the target's number, sequence: cookie, data: the time
+_UDP = Struct("!HHHHQ")  # RFC 768; source port: the cookie, destination port: the target's number, data: the time
 _IPV4 = Struct("!BBHHHBBH4s4s")
 _IPV6 = Struct("!IHBB16s16s")
 _ETHERNET: Final = 14
@@ -130,6 +169,10 @@ _ECHO_4: Final = _ETHERNET + _IPV4.size
 _ECHO_6: Final = _ETHERNET + _IPV6.size
 _ETHERTYPE_IPV4: Final = 0x0800
 _IPPROTO_ICMP: Final = 1
+_IPPROTO_UDP: Final = 17
 _IPPROTO_ICMPV6: Final = 58
 _ECHO_REQUEST_4, _ECHO_REPLY_4 = 8, 0
 _ECHO_REQUEST_6, _ECHO_REPLY_6 = 128, 129
+_UNREACHABLE_4, _UNREACHABLE_6 = 3, 1
+_CLOSED_PORTS: Final = 33434
+"""From here on, one port a target: traceroute's range, in which nobody listens."""

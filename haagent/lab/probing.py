@@ -5,7 +5,7 @@ Every `step` it sends all probes and then sleeps until the next step or an answe
 where that is allowed, so that the noise of the machine does not blind it, and always leaves a quarter of a
 step to others.
 
-When was an answer given? An echo is dated by when its request was sent, which the answer brings back: the
+When was an answer given? Echoes and refused datagrams are dated by when they were asked, which they bring back: the
 host answered between then and a round trip later (0.1 ms here). ARP and ND answers bring no date; the kernel
 stamps their arrival, before any queueing behind a sleeping prober. That stamp is of the wall clock, so its
 distance from CLOCK_BOOTTIME is measured at every step. SIGTERM ends it; then it writes its statistics.
@@ -48,6 +48,7 @@ class Orders(TypedDict):
     vips: list[str]
     targets: list[str]
     step: int
+    udp: bool
     record: str
     statistics: str
 
@@ -80,8 +81,12 @@ class _Loop:
         vips = [ip_address(vip).packed for vip in orders["vips"]]
         self._targets = [bytes.fromhex(target) for target in orders["targets"]]
         self._everybody = [probes.who_has(asker, vip) for vip in vips]
-        self._echoes = [
-            probes.Echo(asker, vip, target, number) for vip in vips for number, target in enumerate(self._targets)
+        each = (probes.Echo, probes.Datagram) if orders["udp"] else (probes.Echo,)
+        self._personal = [
+            question(asker, vip, target, number)
+            for vip in vips
+            for number, target in enumerate(self._targets)
+            for question in each
         ]
         self._number = {vip: number for number, vip in enumerate(vips)}
         self._cookie = cookie
@@ -129,8 +134,8 @@ class _Loop:
     def _ask(self) -> None:
         for frame in self._everybody:
             self._send(frame)
-        for echo in self._echoes:
-            self._send(echo.frame(now()))
+        for question in self._personal:
+            self._send(question.frame(now()))
 
     def _send(self, frame: bytes) -> None:
         try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, IPv6
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from haagent.lab.probes import Asker, Echo, Kind, Reply, read, who_has
+from haagent.lab.probes import Asker, Datagram, Echo, Kind, Reply, read, who_has
 from haagent.wire.inet import to_packed
 
 CLIENT, HOST = "02:77:00:00:00:fa", "02:77:00:00:00:01"
@@ -43,6 +43,31 @@ def test_echo_over_ipv6(asked_at: int) -> None:
     found = echo.cksum
     del echo.cksum
     assert found % 0xFFFF == Ether(bytes(seen))[ICMPv6EchoRequest].cksum % 0xFFFF
+
+
+@given(st.integers(0, 2**63), st.sampled_from([VIP4, VIP6]))
+def test_datagrams(asked_at: int, vip: bytes) -> None:
+    seen = Ether(Datagram(ASKER, vip, HOST_MAC, 2).frame(asked_at))
+    outer = seen[IP] if vip is VIP4 else seen[IPv6]
+    assert (seen.dst, to_packed(outer.dst)) == (HOST, vip)
+    assert (seen[UDP].sport, seen[UDP].dport, seen[UDP].len) == (0xBEEF, 33436, 16)
+    assert bytes(seen[UDP].payload) == asked_at.to_bytes(8)
+    found = seen[UDP].chksum
+    assert found != 0
+    del seen[UDP].chksum
+    assert found % 0xFFFF == Ether(bytes(seen))[UDP].chksum % 0xFFFF
+
+
+def test_refused_datagrams_are_answers() -> None:
+    outer = Ether(dst=CLIENT, src=HOST)
+    asked4, asked6 = (Ether(Datagram(ASKER, vip, HOST_MAC, 2).frame(5)) for vip in (VIP4, VIP6))
+    udp = outer / IP(src="10.77.0.101", dst="10.77.0.250") / ICMP(type=3, code=3) / asked4[IP]
+    assert read(bytes(udp), 0xBEEF) == Reply(Kind.UDP, VIP4, HOST_MAC, 5, 2)
+    udp6 = outer / IPv6(src="fd77::101", dst="fd77::fa") / ICMPv6DestUnreach(code=4) / asked6[IPv6]
+    assert read(bytes(udp6), 0xBEEF) == Reply(Kind.UDP6, VIP6, HOST_MAC, 5, 2)
+    assert read(bytes(udp), 0xBEEE) is None
+    elsewhere = outer / IP(src="10.77.0.1", dst="10.77.0.250") / ICMP(type=3, code=1) / asked4[IP]
+    assert read(bytes(elsewhere), 0xBEEF) is None, "a router that says that nobody is there"
 
 
 def test_questions_to_everybody() -> None:
