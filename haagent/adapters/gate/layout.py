@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from haagent.adapters.gate import expressions as ex
 from haagent.adapters.gate import nfnetlink as nf
+from haagent.adapters.gate.expressions import Base, Meta, Verdict
 from haagent.adapters.gate.netlink import Message
-from haagent.adapters.gate.nfnetlink import Base, Element, Hook, Meta, Type, Verdict
+from haagent.adapters.gate.nfnetlink import Element, Hook, Type
 
 TABLE: Final = "haagent"
 COMMENT: Final = "haagent: answers only while the lease runs (layout 1)"
@@ -156,8 +158,8 @@ def point(interface: str, addresses: Iterable[bytes], chain: str) -> list[Messag
 def session(chain: str, ticket: int) -> list[Message]:
     """The rules of a session's chain, which has none: pass while this ticket runs."""
     return [
-        nf.add_rule(TABLE, chain, nf.load_constant(key(ticket)), nf.is_in(LEASE), nf.verdict(Verdict.RETURN)),
-        nf.add_rule(TABLE, chain, nf.verdict(Verdict.JUMP, SHUT)),
+        nf.add_rule(TABLE, chain, ex.load_constant(key(ticket)), ex.is_in(LEASE), ex.verdict(Verdict.RETURN)),
+        nf.add_rule(TABLE, chain, ex.verdict(Verdict.JUMP, SHUT)),
     ]
 
 
@@ -172,17 +174,17 @@ _Operation = Callable[[str, str, Sequence[Element]], list[Message]]
 
 def _shut() -> list[Rule]:
     counted = zip(COUNTERS, (_ARP, _IPV4, _IPV6), strict=True)
-    return [*((*_protocol(number), nf.count(name)) for name, number in counted), (nf.verdict(Verdict.DROP),)]
+    return [*((*_protocol(number), ex.count(name)) for name, number in counted), (ex.verdict(Verdict.DROP),)]
 
 
 def _hooks(interface: str) -> tuple[tuple[str, list[Rule]], tuple[str, list[Rule]]]:
-    gate4, gate6 = nf.look_up(f"gate4-{interface}"), nf.look_up(f"gate6-{interface}")
+    gate4, gate6 = ex.look_up(f"gate4-{interface}"), ex.look_up(f"gate6-{interface}")
     arp, ipv4, ipv6 = _protocol(_ARP), _protocol(_IPV4), _protocol(_IPV6)
     # RFC 826: 8 bytes, then hardware and protocol address of the sender (6 + 4), then of the target (6 + 4).
     arp_sender, arp_target = _network(14, 4), _network(24, 4)
     ingress: list[Rule] = [
         # Who sends from the address is the one who has it: our neighbour table may learn that.
-        (*arp, arp_sender, nf.is_in(announced(interface)), nf.verdict(Verdict.ACCEPT)),
+        (*arp, arp_sender, ex.is_in(announced(interface)), ex.verdict(Verdict.ACCEPT)),
         (*arp, arp_target, gate4),
         (*ipv4, _network(16, 4), gate4),
         (*ipv6, _network(24, 16), gate6),
@@ -202,20 +204,20 @@ def _maps(interface: str) -> tuple[tuple[str, Type], tuple[str, Type]]:
 
 
 def _protocol(number: int) -> Rule:
-    return nf.load_meta(Meta.PROTOCOL), nf.equals(struct.pack(">H", number))
+    return ex.load_meta(Meta.PROTOCOL), ex.equals(struct.pack(">H", number))
 
 
 def _network(offset: int, length: int) -> bytes:
-    return nf.load_payload(Base.NETWORK, offset, length)
+    return ex.load_payload(Base.NETWORK, offset, length)
 
 
 def _neighbour(kind: int) -> Rule:
     """Load the target of this ICMPv6 message (RFC 4861 4.3, 4.4: at 8), wherever extension headers put it."""
     return (
         *_protocol(_IPV6),
-        *(nf.load_meta(Meta.L4PROTO), nf.equals(bytes((_ICMPV6,)))),
-        *(nf.load_payload(Base.TRANSPORT, 0, 1), nf.equals(bytes((kind,)))),
-        nf.load_payload(Base.TRANSPORT, 8, 16),
+        *(ex.load_meta(Meta.L4PROTO), ex.equals(bytes((_ICMPV6,)))),
+        *(ex.load_payload(Base.TRANSPORT, 0, 1), ex.equals(bytes((kind,)))),
+        ex.load_payload(Base.TRANSPORT, 8, 16),
     )
 
 

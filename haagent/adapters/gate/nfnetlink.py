@@ -1,6 +1,6 @@
 """A small client of nf_tables: what a gate needs, in netlink messages of our own.
 
-Functions make operations and expressions, `Nftables` performs operations in one atomic batch, and lists what there
+Functions make operations, `Nftables` performs operations in one atomic batch, and lists what there
 is. Numbers in attributes are big-endian; keys of elements are bytes as they stand in a register (addresses in
 network order); timeouts are milliseconds, which the kernel rounds down to its tick and counts from its last tick: an
 element ends early by up to two ticks, never late. Everything is in the family netdev.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from haagent.adapters.gate.expressions import Verdict, verdict_data
 from haagent.adapters.gate.netlink import (
     ACK,
     APPEND,
@@ -81,29 +82,6 @@ class Type(IntEnum):
     IPV6 = 8
     MARK = 19
     """A number of 4 bytes, in the machine's byte order."""
-
-
-class Base(IntEnum):
-    """enum nft_payload_bases."""
-
-    NETWORK = 1
-    TRANSPORT = 2
-
-
-class Meta(IntEnum):
-    """enum nft_meta_keys. PROTOCOL: the ethertype, 2 bytes in network order; L4PROTO: 1 byte."""
-
-    PROTOCOL = 1
-    L4PROTO = 16
-
-
-class Verdict(IntEnum):
-    """What becomes of a packet: include/uapi/linux/netfilter.h and enum nft_verdicts."""
-
-    DROP = 0
-    ACCEPT = 1
-    JUMP = -3
-    RETURN = -5
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,55 +278,7 @@ def delete_elements(table: str, name: str, elements: Sequence[Element]) -> list[
     return _elements(Command.DELETE_ELEMENT, ACK, table, name, elements)
 
 
-# Expressions. `register`: 1 to 4, of 16 bytes each.
-
-
-def load_meta(key: Meta, register: int = 1) -> bytes:
-    return _expression("meta", _be32(2, key), _be32(1, register))
-
-
-def load_payload(base: Base, offset: int, length: int, register: int = 1) -> bytes:
-    """Bytes of the packet; a packet that is too short does not match."""
-    return _expression("payload", _be32(1, register), _be32(2, base), _be32(3, offset), _be32(4, length))
-
-
-def load_constant(value: bytes, register: int = 1) -> bytes:
-    return _expression("immediate", _be32(1, register), nested(2, attribute(1, value)))
-
-
-def equals(value: bytes, register: int = 1) -> bytes:
-    return _expression("cmp", _be32(1, register), _be32(2, 0), nested(3, attribute(1, value)))
-
-
-def is_in(name: str, register: int = 1) -> bytes:
-    """Match if the register's value is in a set."""
-    return _expression("lookup", text(1, name), _be32(2, register))
-
-
-def look_up(name: str, register: int = 1) -> bytes:
-    """Jump where a map says for the register's value; a value that is not in it does not match."""
-    return _expression("lookup", text(1, name), _be32(2, register), _be32(3, 0))
-
-
-def count(name: str) -> bytes:
-    """Count the packet with a named counter."""
-    return _expression("objref", _be32(1, _OBJECT_COUNTER), text(2, name))
-
-
-def verdict(code: Verdict, chain: str | None = None) -> bytes:
-    """What to do with the packet; JUMP names the chain."""
-    return _expression("immediate", _be32(1, 0), nested(2, _verdict(code, chain)))
-
-
 # The bytes.
-
-
-def _expression(name: str, *data: bytes) -> bytes:
-    return nested(1, text(1, name), nested(2, *data))
-
-
-def _verdict(code: Verdict, chain: str | None = None) -> bytes:
-    return nested(2, _be32(1, code & 0xFFFFFFFF), *(() if chain is None else (text(2, chain),)))
 
 
 def _set(table: str, name: str, key: Type, flags: int, data: bytes) -> Message:
@@ -370,7 +300,7 @@ def _elements(command: Command, flags: int, table: str, name: str, elements: Seq
 def _packed(element: Element) -> bytes:
     parts = [nested(1, attribute(1, element.key))]
     if element.jump is not None:
-        parts.append(nested(2, _verdict(Verdict.JUMP, element.jump)))
+        parts.append(nested(2, verdict_data(Verdict.JUMP, element.jump)))
     if element.timeout is not None:
         parts.append(attribute(4, _U64.pack(element.timeout)))
     return nested(1, *parts)

@@ -33,18 +33,17 @@ import errno
 import itertools
 import logging
 import secrets
-import socket
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from haagent.adapters.gate import layout
 from haagent.adapters.gate import nfnetlink as nf
-from haagent.adapters.gate.layout import COMMENT, LEASE, SESSION, SHUT, TABLE, Shape
-from haagent.adapters.gate.netlink import NETLINK_NETFILTER, Message, NetlinkError, News, OverrunError
-from haagent.adapters.gate.nfnetlink import Change, Element, Generation, TableFlags
+from haagent.adapters.gate.layout import LEASE, SESSION, SHUT, TABLE
+from haagent.adapters.gate.netlink import Message, NetlinkError
+from haagent.adapters.gate.nfnetlink import Element
 from haagent.adapters.gate.places import Groups, Place, places
+from haagent.adapters.gate.table import Table
 from haagent.core.model import VirtualAddress
 from haagent.core.units import MS, Duration, Instant
 from haagent.runtime.clock import boottime
@@ -56,7 +55,6 @@ SLACK: Final[Duration] = 10 * MS
 """How much earlier than asked the gate closes, at least: what staging may take, and EARLY."""
 EARLY: Final[Duration] = 2 * MS
 """What is left of SLACK for a timer tick that comes late, which was measured as 0.15 ms."""
-OWNED: Final = TableFlags.OWNER | TableFlags.PERSIST
 
 
 class NftGate:
@@ -79,23 +77,18 @@ class NftGate:
         """
         self._lost = lost
         self._clock = clock
-        self._owned = owned
         self._groups = Groups()
         self._session: _Session | None = None
-        self._guarded: dict[str, frozenset[bytes]] = {}
         self._tickets = _numbers()
         try:
-            self._news = News(NETLINK_NETFILTER, (nf.NFNLGRP_NFTABLES,))
-            self._kernel = nf.Nftables()
-        except OSError as error:
+            self._table = Table(owned)
+        except (OSError, NetlinkError) as error:
             raise GateFailedError(f"nftables: {error}") from error
-        with _failing("nftables"):
-            self._take()
 
     @property
     def owned(self) -> bool:
         """Whether nobody else can change the table."""
-        return self._flags == OWNED
+        return self._table.owned
 
     # The port.
 
@@ -109,11 +102,8 @@ class NftGate:
         for place in places(addresses):
             wanted[place.interface] = wanted.get(place.interface, frozenset()) | {place.address}
         with _failing("cannot protect"):
-            shape = self._read()
-            if shape is None:
-                self._build(wanted)
-            else:
-                self._hooked(wanted, lambda those: self._changes(shape, those))
+            if not self._table.hold(wanted, self._chain()):
+                self._session = None
         kept = {Place(interface, address) for interface in wanted for address in wanted[interface]}
         self._groups.keep(kept)
         if self._session is not None:
@@ -126,7 +116,7 @@ class NftGate:
         """
         those = places(addresses)
         for place in those:
-            if place.address not in self._guarded.get(place.interface, ()):
+            if place.address not in self._table.guarded.get(place.interface, ()):
                 raise GateFailedError(f"{place}: has no gate")
         if self._groups and self._session is None:
             raise GateClosedError("what was open has closed")
@@ -162,133 +152,51 @@ class NftGate:
 
     def fileno(self) -> int:
         """Readable when nftables has changed."""
-        return self._news.fileno()
+        return self._table.news.fileno()
 
     def hear(self) -> None:
         """Learn whether somebody else has changed the table; if so, build it anew, closed, and tell `lost`."""
-        why = self._disturbance()
+        with _failing("cannot list the gate"):
+            why = self._table.disturbance(self._chain())
         if why is None:
             return
         log.error("the gate is lost: %s", why)
         with _failing("cannot build the gate anew"):
-            self._build(self._guarded)
+            self._build()
         self._lost(why)
 
     def sweep(self) -> None:
         """Close what an earlier incarnation left open, and this one has not opened."""
         with _failing("cannot sweep"):
-            shape = self._read()
-            mine = SHUT if self._session is None else self._session.chain
-            left = {
-                Place(interface, address)
-                for interface in self._guarded
-                for address, jump in (shape.guarded(interface) if shape else {}).items()
-                if jump not in (SHUT, mine)
+            shape = layout.read(self._table.kernel)
+            if shape is None:
+                self._build()
+                return
+            mine = {SHUT, self._chain()}
+            jumps = {
+                Place(interface, address): jump
+                for interface in self._table.guarded
+                for address, jump in shape.guarded(interface).items()
+                if jump not in mine
             }
-            if shape is not None and left:
-                ends = {jump for i in self._guarded for jump in shape.guarded(i).values()} - {SHUT, mine}
-                chains = [nf.delete_chain(TABLE, chain) for chain in sorted(ends)]
-                self._kernel.commit([*_point(left, SHUT), *chains])
+            chains = [nf.delete_chain(TABLE, chain) for chain in sorted(set(jumps.values()))]
+            if jumps:
+                self._table.kernel.commit([*_point(jumps, SHUT), *chains])
 
     def counters(self) -> Mapping[str, int]:
         """Packets dropped since the table was made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""
         with _failing("cannot read the counters"):
-            return self._kernel.counters(TABLE)
+            return self._table.kernel.counters(TABLE)
 
     def remove(self) -> None:
         """Have no gate any more: only when the kernel has none of the addresses. Then `leave`."""
         with _failing("cannot remove the gate"):
-            try:
-                self._kernel.commit([nf.delete_table(TABLE)])
-            except NetlinkError as error:
-                if error.number != errno.ENOENT:
-                    raise
+            self._table.remove()
         self.leave()
 
     def leave(self) -> None:
         """Let go: what is open ends at its time, and the next incarnation takes the table over."""
-        self._kernel.close()
-        self._news.close()
-
-    # The table.
-
-    def _take(self) -> None:
-        """Own what is there, if it is ours and whole; else make it."""
-        self._flags = OWNED if self._owned is None or self._owned else TableFlags.NONE
-        there = self._kernel.tables().get(TABLE)
-        if there is not None and there.comment == COMMENT and self._adopt():
-            return
-        try:
-            self._build({})
-        except NetlinkError as error:
-            if self._owned is not None or error.number not in (errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-            self._flags = TableFlags.NONE
-            self._build({})
-
-    def _adopt(self) -> bool:
-        """Whether the table is ours from now on. One that nobody owned can not become owned (EOPNOTSUPP)."""
-        give_up = time.monotonic() + _TAKE_PATIENCE
-        while True:
-            try:
-                self._kernel.commit([nf.add_table(TABLE, self._flags, COMMENT)])
-            except NetlinkError as error:
-                if error.number in (errno.EINVAL, errno.EOPNOTSUPP):
-                    return False
-                # The kernel may still be busy to end the incarnation before.
-                if error.number != errno.EPERM or time.monotonic() > give_up:
-                    raise
-                time.sleep(0.005)
-            else:
-                return layout.read(self._kernel) is not None
-
-    def _read(self) -> Shape | None:
-        return layout.read(self._kernel) if TABLE in self._kernel.tables() else None
-
-    def _build(self, wanted: Mapping[str, frozenset[bytes]]) -> None:
-        """Make the table anew in one batch, all closed."""
-        self._session = None
-        old = [nf.delete_table(TABLE)] if TABLE in self._kernel.tables() else []
-        start = [*old, nf.add_table(TABLE, self._flags, COMMENT), *layout.frame()]
-        nothing = Shape({}, frozenset(), {})
-        self._hooked(wanted, lambda those: [*start, *self._changes(nothing, those)])
-
-    def _hooked(
-        self, wanted: Mapping[str, frozenset[bytes]], changes: Callable[[Mapping[str, frozenset[bytes]]], list[Message]]
-    ) -> None:
-        """Commit the changes; where the kernel refuses chains of interfaces that do not exist, without those."""
-        those = dict(wanted)
-        while True:
-            try:
-                operations = changes(those)
-                if operations:
-                    self._kernel.commit(operations)
-            except NetlinkError as error:
-                missing = those.keys() - _interfaces()
-                if error.number != errno.ENOENT or not missing:
-                    raise
-                those = {name: mine for name, mine in those.items() if name not in missing}
-            else:
-                self._guarded = those
-                return
-
-    def _changes(self, shape: Shape, wanted: Mapping[str, frozenset[bytes]]) -> list[Message]:
-        """What makes the table hold just this."""
-        operations: list[Message] = []
-        for interface in sorted(shape.interfaces() - wanted.keys()):
-            operations += layout.delete_hooks(interface, shape) + layout.delete_maps(interface, shape)
-        for interface, addresses in sorted(wanted.items()):
-            mapped = shape.mapped(interface)
-            hooked = mapped and shape.hooked(interface)
-            if not hooked:
-                operations += layout.delete_hooks(interface, shape)
-            if not mapped:
-                operations += layout.delete_maps(interface, shape) + layout.maps(interface)
-            there = set(shape.guarded(interface)) if mapped else set[bytes]()
-            operations += layout.delete(interface, there - addresses) + layout.add(interface, addresses - there)
-            if not hooked:
-                operations += layout.hooks(interface)
-        return operations + self._abandoned(shape, wanted)
+        self._table.close()
 
     # Tickets.
 
@@ -300,7 +208,7 @@ class NftGate:
             if timeout < 1:
                 break
             with _failing("cannot stage"):
-                self._kernel.commit(nf.add_elements(TABLE, LEASE, [Element(layout.key(ticket), timeout=timeout)]))
+                self._table.kernel.commit(nf.add_elements(TABLE, LEASE, [Element(layout.key(ticket), timeout=timeout)]))
             # The kernel counted from an instant between these two readings.
             if self._clock() - asked_at <= SLACK - EARLY:
                 return ticket
@@ -310,7 +218,7 @@ class NftGate:
         """Commit; `strict`: the first operation deletes the old ticket, and its refusal says that we had closed."""
         with _failing("cannot open"):
             try:
-                self._kernel.commit(operations)
+                self._table.kernel.commit(operations)
             except NetlinkError as error:
                 if not strict or error.number != errno.ENOENT or error.at != 0:
                     raise
@@ -330,6 +238,14 @@ class NftGate:
             self._commit_shut(_point(shut, SHUT))
             self._session = dataclasses.replace(session, places=session.places - shut)
 
+    def _chain(self) -> str | None:
+        return None if self._session is None else self._session.chain
+
+    def _build(self) -> None:
+        """The table anew, with all of it closed."""
+        self._session = None
+        self._table.build(self._table.guarded)
+
     def _end_session(self) -> None:
         """Close all that this incarnation has open. Its last ticket, if it still runs, lets nothing pass any more."""
         session, self._session = self._session, None
@@ -339,53 +255,11 @@ class NftGate:
     def _commit_shut(self, operations: Sequence[Message]) -> None:
         with _failing("cannot close"):
             try:
-                self._kernel.commit(operations)
+                self._table.kernel.commit(operations)
             except NetlinkError as error:
                 # Somebody changed the table, or took it away: what is to be closed is closed all the same.
                 log.warning("cannot close what should be open (%s): building the table anew, closed", error)
-                self._build(self._guarded)
-
-    # What others do.
-
-    def _disturbance(self) -> str | None:
-        """Who changed our table since we last looked, if it was not us and not the kernel by itself."""
-        strangers: set[int] = set()
-        names: dict[int, str] = {}
-        overrun = False
-        while True:
-            try:
-                for message in self._news.read():
-                    match nf.change(message):
-                        case Change(table=layout.TABLE, portid=portid) if portid not in (0, self._kernel.portid):
-                            strangers.add(portid)
-                        case Generation(pid, process, portid):
-                            names[portid] = f"{process} (pid {pid})"
-                        case _:
-                            pass
-            except OverrunError:
-                overrun = True
-            else:
-                break
-        if strangers:
-            return f"the table {TABLE} was changed by {names.get(min(strangers), 'somebody')}"
-        return f"the table {TABLE} was changed, unseen" if overrun and not self._whole() else None
-
-    def _whole(self) -> bool:
-        with _failing("cannot list the gate"):
-            shape = self._read()
-            return shape is not None and not self._changes(shape, self._guarded)
-
-    def _abandoned(self, shape: Shape, wanted: Mapping[str, frozenset[bytes]]) -> list[Message]:
-        """Delete the sessions that no address points to any more."""
-        used = {
-            jump
-            for interface, addresses in wanted.items()
-            for address, jump in shape.guarded(interface).items()
-            if address in addresses
-        }
-        if self._session is not None:
-            used.add(self._session.chain)
-        return [nf.delete_chain(TABLE, name) for name in sorted(shape.sessions() - used)]
+                self._build()
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,10 +290,6 @@ def _numbers() -> Iterator[int]:
     return (number & 0xFFFFFFFF for number in itertools.count(start))
 
 
-def _interfaces() -> set[str]:
-    return {name for _, name in socket.if_nameindex()}
-
-
 @contextlib.contextmanager
 def _failing(what: str) -> Generator[None]:
     """Say as the port does that the kernel refused."""
@@ -430,5 +300,3 @@ def _failing(what: str) -> Generator[None]:
 
 
 _STAGE_TRIES: Final = 20
-_TAKE_PATIENCE: Final = 0.5
-"""Seconds that the kernel gets to end the socket of an incarnation that has just died."""
