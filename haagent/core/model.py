@@ -172,6 +172,23 @@ class KernelFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesRepaired:
+    """Somebody took these addresses of the group from the kernel, or their interface; it has them again."""
+
+    group: str
+    addresses: tuple[VirtualAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSeenElsewhere:
+    """Somebody else told his neighbours that one of the group's addresses is at `mac` (6 bytes), which is not ours."""
+
+    group: str
+    address: VirtualAddress
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class GateClosed:
     """The kernel lets nothing pass any more, although the lease was thought to run: a stall, or a foreign hand."""
 
@@ -225,6 +242,8 @@ Event = (
     | AddressesInstalled
     | AddressesRemoved
     | KernelFailed
+    | AddressesRepaired
+    | AddressSeenElsewhere
     | GateClosed
     | InterfaceChanged
     | AdvertReceived

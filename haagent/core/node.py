@@ -17,6 +17,8 @@ from haagent.core.membership import Membership
 from haagent.core.model import (
     AddressesInstalled,
     AddressesRemoved,
+    AddressesRepaired,
+    AddressSeenElsewhere,
     AdvertReceived,
     Asking,
     Committed,
@@ -154,6 +156,10 @@ class Node:
                 self._list(event)
             case AddressesInstalled() | AddressesRemoved() | KernelFailed():
                 self._groups.kernel(event)
+            case AddressesRepaired():
+                self._speech.repaired(event)
+            case AddressSeenElsewhere():
+                self._speech.disputed(event)
             case GateClosed(why):
                 self._renewals.give_up(f"the gate is closed: {why}")
                 self._groups.decide_all()

@@ -26,6 +26,6 @@ def why(state: GroupState, faults: tuple[str, ...], before: Role, after: Role, r
         case Role.FAULT:
             return "; ".join(faults)
         case Role.BACKUP | Role.INIT:
-            if isinstance(state, Leaving):
+            if isinstance(state, Leaving) and before is not Role.FAULT:
                 return state.why
             return "started" if before is Role.INIT else "fit again"

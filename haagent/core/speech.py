@@ -5,7 +5,17 @@ from __future__ import annotations
 from haagent.core import fitness, vrrp
 from haagent.core.context import Context, Timer
 from haagent.core.fitness import Interfaces
-from haagent.core.model import AdvertReceived, Ask, Asking, GroupRules, Look, RouterRules, SendAdvert
+from haagent.core.model import (
+    AddressesRepaired,
+    AddressSeenElsewhere,
+    AdvertReceived,
+    Ask,
+    Asking,
+    GroupRules,
+    Look,
+    RouterRules,
+    SendAdvert,
+)
 from haagent.core.records import Key, Kind
 from haagent.core.units import MS, Duration, Instant, S
 from haagent.core.vrrp import By, Router, Signal
@@ -17,7 +27,7 @@ AGREED_FOR: Duration = 5 * S
 """Members' addresses must agree for that long, and for three adverts, before the alarm is over: whoever forges one
 advert of two must not have us say so at each."""
 
-ALARMS = ("adverts-lost", "addresses-differ", "stranger")
+ALARMS = ("adverts-lost", "addresses-differ", "stranger", "address-elsewhere")
 """The kinds of alarm about a virtual router."""
 
 _OF_STRANGERS = frozenset({Signal.STRANGER_HEARD, Signal.STRANGER_GONE, Signal.LISTENED})
@@ -89,6 +99,24 @@ class Speech:
             self._compare(rules, advert)
         router = self.routers[advert.router]
         return self._step(advert.router, vrrp.heard(rules, router, advert, by, own, self._context.now))
+
+    def repaired(self, event: AddressesRepaired) -> None:
+        """Addresses of a group were put back."""
+        group = self._context.rules.groups.get(event.group)
+        for rules in group.routers if group is not None else ():
+            if not set(event.addresses).isdisjoint(rules.addresses):
+                self._step(rules.name, vrrp.repaired(rules, self.routers[rules.name], self._context.now))
+
+    def disputed(self, event: AddressSeenElsewhere) -> None:
+        """Somebody else says that an address is his."""
+        group = self._context.rules.groups.get(event.group)
+        for rules in group.routers if group is not None else ():
+            if event.address in rules.addresses:
+                self._step(rules.name, vrrp.disputed(rules, self.routers[rules.name], self._context.now))
+                if _is_disputed(self.routers[rules.name]):
+                    where = f"{fitness.text(event.address.address)} on {event.address.interface}"
+                    detail = f"{event.mac.hex(':')} says that it has {where}"
+                    self._context.alarm("address-elsewhere", rules.name, detail)
 
     def held_off(self, group: GroupRules, owning: bool, interfaces: Interfaces) -> tuple[str, ...]:
         """Why strangers keep this node from owning the group, where they may; empty when they do not."""
@@ -169,6 +197,12 @@ class Speech:
             strangers.add(name)
         if not (isinstance(router.phase, vrrp.Backup) and router.phase.silent):
             context.calm("adverts-lost", name)
+        if not _is_disputed(router):
+            context.calm("address-elsewhere", name)
+
+
+def _is_disputed(router: Router) -> bool:
+    return isinstance(router.phase, vrrp.Master) and router.phase.disputed_until != vrrp.NEVER
 
 
 def _identity(rules: RouterRules) -> tuple[int, int, int, str]:

@@ -12,10 +12,19 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from haagent.core.model import AdvertReceived, Announce, RouterRules, SendAdvert, Strangers
-from haagent.core.units import NEVER, Duration, Instant, S
+from haagent.core.units import MS, NEVER, Duration, Instant, S
 
 ANNOUNCE_AGAIN: Duration = 5 * S
 """keepalived's garp_master_delay: neighbours that missed the first announcements get a second chance."""
+ANNOUNCE_PAUSE: Duration = 100 * MS
+"""Between announcements for which there is a reason each time: what comes sooner is made up for by one, then."""
+DISPUTE_PAUSE: Duration = 1 * S
+"""The same while somebody else goes on saying that an address is his: two who both defend one must not flood the
+network (RFC 5227 2.4, which asks for longer of hosts that may let go)."""
+DISPUTE_GRACE: Duration = 1 * S
+"""What the owner before us said last may arrive so much after we became MASTER."""
+DISPUTE_OVER: Duration = 60 * S
+"""Neighbours keep what they were told for about that long."""
 PRIORITY_OWNER = 255
 PRIORITY_STOP = 0
 
@@ -55,11 +64,19 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """RFC 9568 6.4.3 (there called Active)."""
+    """RFC 9568 6.4.3 (there called Active).
+
+    `again_at`: an announcement beside those of `announce_at` is owed by then. `disputed_until`: somebody else said that
+    an address of ours is his, and that counts until then.
+    """
 
     advertise_at: Instant
     announce_at: Instant
     advertised_at: Instant
+    announced_at: Instant
+    since: Instant
+    again_at: Instant = NEVER
+    disputed_until: Instant = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +121,8 @@ def due(router: Router) -> Instant:
             at = NEVER
         case Backup(down_at=down_at, silent=silent):
             at = NEVER if silent else down_at
-        case Master(advertise_at=advertise_at, announce_at=announce_at):
-            at = min(advertise_at, announce_at)
+        case Master() as master:
+            at = min(master.advertise_at, master.announce_at, master.again_at, master.disputed_until)
     at = min(at, router.listens_until)
     return at if router.stranger is None else min(at, router.stranger.until)
 
@@ -123,7 +140,13 @@ def fit(rules: RouterRules, router: Router, now: Instant) -> Router:
 
 def promoted(rules: RouterRules, router: Router, now: Instant) -> Step:
     """The lease made this node the owner and the kernel has the addresses: as RFC 9568 6.4.2 ends."""
-    master = Master(advertise_at=now + rules.advert_interval, announce_at=now + ANNOUNCE_AGAIN, advertised_at=now)
+    master = Master(
+        advertise_at=now + rules.advert_interval,
+        announce_at=now + ANNOUNCE_AGAIN,
+        advertised_at=now,
+        announced_at=now,
+        since=now,
+    )
     said = (SendAdvert(rules.name, rules.priority), Announce(rules.name))
     return replace(router, phase=master), said, ()
 
@@ -159,10 +182,46 @@ def _speak(rules: RouterRules, router: Router, master: Master, now: Instant) -> 
         said.append(SendAdvert(rules.name, rules.priority))
         master = replace(master, advertise_at=now + rules.advert_interval, advertised_at=now)
     if now >= master.announce_at:
-        said.append(Announce(rules.name))
         refresh = rules.announce_refresh
-        master = replace(master, announce_at=now + refresh if refresh else NEVER)
+        master = replace(master, announce_at=now + refresh if refresh else NEVER, again_at=now)
+    if now >= master.again_at:
+        said.append(Announce(rules.name))
+        master = replace(master, announced_at=now, again_at=NEVER)
+    if now >= master.disputed_until:
+        master = replace(master, disputed_until=NEVER)
     return replace(router, phase=master), tuple(said)
+
+
+def repaired(rules: RouterRules, router: Router, now: Instant) -> Step:
+    """An address was gone and is there again, perhaps at another MAC address: tell the neighbours."""
+    match router.phase:
+        case Master() as master:
+            return *_announce_again(rules, router, master, ANNOUNCE_PAUSE, now), ()
+        case Initialize() | Backup():
+            return router, (), ()
+
+
+def disputed(rules: RouterRules, router: Router, now: Instant) -> Step:
+    """Somebody else told the neighbours that an address of ours is his: tell them better."""
+    match router.phase:
+        case Master() as master if now - master.since < DISPUTE_GRACE:
+            return *_announce_again(rules, router, master, ANNOUNCE_PAUSE, now), ()
+        case Master() as master:
+            pause = ANNOUNCE_PAUSE if master.disputed_until == NEVER else DISPUTE_PAUSE
+            master = replace(master, disputed_until=now + DISPUTE_OVER)
+            return *_announce_again(rules, router, master, pause, now), ()
+        case Initialize() | Backup():
+            return router, (), ()
+
+
+def _announce_again(
+    rules: RouterRules, router: Router, master: Master, pause: Duration, now: Instant
+) -> tuple[Router, Said]:
+    """Announce at once, or as soon as the pause since the last time is over; then it stands for all that came since."""
+    at = master.announced_at + pause
+    if now < at:
+        return replace(router, phase=replace(master, again_at=min(master.again_at, at))), ()
+    return replace(router, phase=replace(master, announced_at=now, again_at=NEVER)), (Announce(rules.name),)
 
 
 def heard(rules: RouterRules, router: Router, advert: AdvertReceived, by: By, own: bytes, now: Instant) -> Step:

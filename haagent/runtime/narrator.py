@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
 from haagent.core.model import (
+    AddressesRepaired,
     Alarm,
     Effect,
     Event,
@@ -18,10 +20,13 @@ from haagent.core.model import (
     RoleChanged,
     StopRequested,
 )
-from haagent.core.units import MS
+from haagent.core.units import MS, Duration, Instant, S
 from haagent.runtime.log import fields
 
 _LOG: Final = logging.getLogger("haagent")
+
+QUIET: Final[Duration] = 1 * S
+"""Between two lines about repairs of one group: whoever removes an address may do so in a loop."""
 
 
 class Narrator:
@@ -29,11 +34,14 @@ class Narrator:
 
     def __init__(self) -> None:
         self._interfaces: dict[str, str] = {}
+        self._repairs: dict[str, _Repairs] = {}
         self._stopping = False
 
-    def heard(self, event: Event) -> None:
+    def heard(self, event: Event, now: Instant) -> None:
         """An event is about to be fed."""
         match event:
+            case AddressesRepaired():
+                self._repair(event, now)
             case InterfaceChanged():
                 self._interface(event)
             case KernelFailed(group=group, why=why):
@@ -75,9 +83,30 @@ class Narrator:
             level = logging.INFO if event.up else logging.WARNING
             _LOG.log(level, "interface %s: %s", event.name, state, extra=fields(interface=event.name))
 
+    def _repair(self, event: AddressesRepaired, now: Instant) -> None:
+        told = self._repairs.setdefault(event.group, _Repairs())
+        if now < told.quiet_until:
+            told.untold += len(event.addresses)
+            return
+        several = [f"{ip_address(each.address)} on {each.interface}" for each in event.addresses[:3]]
+        if more := len(event.addresses) - len(several):
+            several.append(f"{more} more")
+        before = f" ({told.untold} more since the last such line)" if told.untold else ""
+        words = "%s: put back %s: somebody removed it%s"
+        _LOG.warning(words, event.group, ", ".join(several), before, extra=fields(group=event.group))
+        self._repairs[event.group] = _Repairs(now + QUIET)
+
     def _role(self, change: RoleChanged) -> None:
         fault = change.after is Role.FAULT and not self._stopping
         level = logging.WARNING if fault else logging.INFO
         words = "%s: %s -> %s (%s)"
         about = fields(group=change.group, epoch=change.epoch)
         _LOG.log(level, words, change.group, change.before, change.after, change.why, extra=about)
+
+
+@dataclass(slots=True)
+class _Repairs:
+    """Until when nothing is said of a group's repairs, and how many addresses were put back meanwhile."""
+
+    quiet_until: Instant = 0
+    untold: int = 0

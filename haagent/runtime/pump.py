@@ -162,7 +162,7 @@ class Pump:
         node, now = self._node, self._clock()
         entry = self._recorder.begin(now, event)
         if event is not None:
-            self._narrator.heard(event)
+            self._narrator.heard(event, now)
         effects = tuple(node.start(now) if event is None else node.feed(event, now))
         entry.effects = effects
         node.check()

@@ -64,7 +64,7 @@ def test_an_interface_that_flaps_while_the_kernel_lets_go():
     talk = master(rules())
     talk.quiet(1200)
     talk.hears_link(1200, up=False)
-    assert talk.hears_link(1201)[-1:] == ["web: FAULT -> BACKUP, epoch 1 (interface eth0 is down or absent)"]
+    assert talk.hears_link(1201)[-1:] == ["web: FAULT -> BACKUP, epoch 1 (fit again)"]
     assert talk.kernel_removed(1205) == ["advert vr 0", "install web #5: 10.0.0.100 until 1970"]
     assert talk.kernel_installed(1206)[0].startswith("web: BACKUP -> MASTER, epoch 1")
 
@@ -207,7 +207,7 @@ def test_a_group_is_removed_and_comes_back_before_it_was_let_go():
     """The operator thinks twice. The kernel has not confirmed yet; afterwards the group is owned again."""
     talk = master(rules())
     reload(talk, 1200)
-    assert reload(talk, 1201, group())[:1] == ["web: FAULT -> BACKUP, epoch 1 (removed from the configuration)"]
+    assert reload(talk, 1201, group())[:1] == ["web: FAULT -> BACKUP, epoch 1 (fit again)"]
     assert talk.kernel_removed(1205) == ["advert vr 0", "install web #5: 10.0.0.100 until 1970"]
 
 

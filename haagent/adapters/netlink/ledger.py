@@ -164,6 +164,19 @@ class Ledger:
         wanted = self._wanted.get(place)
         return wanted is not None and wanted.end > 0 and self.has(place)
 
+    def is_wanted(self, place: Place) -> bool:
+        """Whether any group wants the address there."""
+        return place in self._wanted
+
+    def by_group(self, places: Iterable[Place]) -> dict[str, tuple[VirtualAddress, ...]]:
+        """The addresses at these places, by the groups that want them."""
+        found: dict[str, tuple[VirtualAddress, ...]] = {}
+        for place in places:
+            if (wanted := self._wanted.get(place)) is not None:
+                for group in wanted.groups:
+                    found[group] = (*found.get(group, ()), wanted.address)
+        return found
+
     def exists(self, interface: str) -> bool:
         """Whether there is an interface of that name."""
         return interface in self._indices

@@ -25,6 +25,7 @@ from haagent.adapters.netlink.rtnl import Events, OverrunError, Refusal, Request
 from haagent.core.model import (
     AddressesInstalled,
     AddressesRemoved,
+    AddressesRepaired,
     Event,
     ExtendAddresses,
     InstallAddresses,
@@ -67,6 +68,7 @@ class Worker:
         self._inbox: deque[Command] = deque()
         self._backlog: list[Command] = []
         self._installs: dict[str, _Install] = {}
+        self._repaired: set[Place] = set()
         self._watched: frozenset[str] = frozenset()
         self._reported: dict[str, InterfaceChanged] = {}
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -133,6 +135,8 @@ class Worker:
         self._remove(removals, drops + self._ledger.strays())
         self._put_missing()
         self._settle()
+        if self._repaired:
+            self._tell_repairs()
         return go_on
 
     def _wait(self) -> None:
@@ -267,9 +271,10 @@ class Worker:
     def _note(self, done: Mapping[Why, Sequence[Place]]) -> None:
         for why, places in done.items():
             self._counters[why] += len(places)
-        for why, words in _WORDS.items():
-            if why in done:
-                log.warning(words, _several(done[why]))
+        if Why.ADOPT in done:
+            log.warning("adopted %s: it was configured by somebody else", _several(done[Why.ADOPT]))
+        if Why.REPAIR in done:
+            self._repaired.update(done[Why.REPAIR])
 
     def _refuse(self, refused: Mapping[Place, Refusal], now: Instant) -> None:
         self._counters["refused"] += len(refused)
@@ -302,6 +307,14 @@ class Worker:
 
     def _fail(self, command: InstallAddresses, why: str) -> None:
         self._post([KernelFailed(command.group, command.serial, why)])
+
+    def _tell_repairs(self) -> None:
+        """Tell whose addresses were put back, once the kernel shows them (or they are gone again)."""
+        shown = {place for place in self._repaired if self._ledger.is_put(place)}
+        self._repaired = {place for place in self._repaired - shown if self._ledger.is_wanted(place)}
+        told = [AddressesRepaired(group, those) for group, those in self._ledger.by_group(shown).items()]
+        if told:
+            self._post(told)
 
     # What the kernel says.
 
@@ -350,10 +363,6 @@ def _several(places: Sequence[Place]) -> str:
     return ", ".join(_text(place) for place in places[:3]) + more
 
 
-_WORDS: Final = {
-    Why.REPAIR: "put back %s: somebody removed it",
-    Why.ADOPT: "adopted %s: it was configured by somebody else",
-}
 _REMOVE_TRIES: Final = 4
 _NOT_THERE: Final = (errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
 """How the kernel says that an address to delete, its interface, or that interface's IPv6 does not exist."""

@@ -19,7 +19,9 @@ from tests.unit.core.values import STRANGER, A, B, advert, router
 
 YIELD = router(strangers=Strangers.YIELD)
 LOW, HIGH = bytes([10, 0, 0, 0]), STRANGER
-MASTER = Router(Master(advertise_at=11 * S, announce_at=15 * S, advertised_at=10 * S))
+MASTER = Router(
+    Master(advertise_at=11 * S, announce_at=15 * S, advertised_at=10 * S, announced_at=10 * S, since=10 * S)
+)
 SAY, TELL = SendAdvert("vr", 100), Announce("vr")
 
 
@@ -170,7 +172,8 @@ def test_master_advertises_at_every_interval():
     assert vrrp.tick(router(), MASTER, 11 * S - 1) == (MASTER, (), ())
     after, said, _ = vrrp.tick(router(), MASTER, 11 * S)
     assert said == (SAY,)
-    assert after == Router(Master(advertise_at=12 * S, announce_at=15 * S, advertised_at=11 * S))
+    assert isinstance(MASTER.phase, Master)
+    assert after == Router(replace(MASTER.phase, advertise_at=12 * S, advertised_at=11 * S))
 
 
 def test_master_that_was_late_does_not_catch_up():
@@ -192,6 +195,58 @@ def test_master_announces_again_after_five_seconds_then_only_if_asked_to(refresh
 
 def test_master_both_advertises_and_announces_when_both_are_due():
     assert vrrp.tick(router(), MASTER, 15 * S)[1] == (SAY, TELL)
+
+
+def test_master_announces_again_at_once_and_then_at_most_ten_times_a_second():
+    # What comes within the pause is made up for by one announcement at its end, and the five seconds stay.
+    early, said, _ = vrrp.repaired(router(), MASTER, 10 * S + 30 * MS)
+    assert said == ()
+    assert vrrp.due(early) == 10 * S + 100 * MS
+    assert vrrp.repaired(router(), early, 10 * S + 60 * MS) == (early, (), ())
+    made_up, said, _ = vrrp.tick(router(), early, 10 * S + 100 * MS)
+    assert said == (TELL,)
+    assert vrrp.due(made_up) == 11 * S
+    assert vrrp.repaired(router(), made_up, 10 * S + 200 * MS)[1] == (TELL,)
+    assert isinstance(made_up.phase, Master)
+    assert made_up.phase.announce_at == 15 * S
+
+
+def test_master_lets_the_five_seconds_stand_for_what_is_owed():
+    owing = replace(MASTER, phase=replace(MASTER.phase, announced_at=14_950 * MS, again_at=15_050 * MS))
+    after, said, _ = vrrp.tick(router(), owing, 15 * S)
+    assert said == (SAY, TELL)
+    assert isinstance(after.phase, Master)
+    assert after.phase.again_at == NEVER
+
+
+def test_master_defends_its_address_at_once_then_once_a_second_until_nobody_disputes_it():
+    first, said, _ = vrrp.disputed(router(), MASTER, 12 * S)
+    assert said == (TELL,)
+    assert isinstance(first.phase, Master)
+    assert first.phase.disputed_until == 72 * S
+    second, said, _ = vrrp.disputed(router(), first, 12 * S + 100 * MS)
+    assert said == ()
+    assert isinstance(second.phase, Master)
+    assert second.phase.again_at == 13 * S
+    quiet = replace(second, phase=replace(second.phase, again_at=NEVER, advertise_at=NEVER, announce_at=NEVER))
+    assert vrrp.due(quiet) == 72 * S + 100 * MS
+    over, said, _ = vrrp.tick(router(), quiet, 72 * S + 100 * MS)
+    assert said == ()
+    assert isinstance(over.phase, Master)
+    assert over.phase.disputed_until == NEVER
+
+
+def test_master_that_has_just_begun_takes_no_late_word_for_a_dispute():
+    after, said, _ = vrrp.disputed(router(), MASTER, 11 * S - 1)
+    assert said == (TELL,)
+    assert isinstance(after.phase, Master)
+    assert after.phase.disputed_until == NEVER
+
+
+@pytest.mark.parametrize("phase", [Initialize(), Backup(12 * S)])
+def test_who_is_not_master_says_nothing_of_addresses(phase: Initialize | Backup):
+    assert vrrp.repaired(router(), Router(phase), 10 * S) == (Router(phase), (), ())
+    assert vrrp.disputed(router(), Router(phase), 10 * S) == (Router(phase), (), ())
 
 
 def test_master_hears_the_recorded_owner_as_a_rival():

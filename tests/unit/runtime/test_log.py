@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from haagent.core.model import (
+    AddressesRepaired,
     Alarm,
     Effect,
     Event,
@@ -23,7 +24,9 @@ from haagent.core.model import (
     SendAdvert,
     StopRequested,
     TimePassed,
+    VirtualAddress,
 )
+from haagent.core.units import MS
 from haagent.runtime.log import QUEUED_MOST, Log, fields
 from haagent.runtime.narrator import Narrator
 
@@ -131,6 +134,11 @@ NARRATED: list[tuple[Event | Effect, str, str]] = [
     (InterfaceChanged("eth0", True, None, None), "INFO", "interface eth0: up, without an address"),
     (InterfaceChanged("eth0", False, None, None), "WARNING", "interface eth0: down or absent"),
     (KernelFailed("web", 1, "EPERM"), "ERROR", "web: the kernel did not do as told: EPERM"),
+    (
+        AddressesRepaired("web", tuple(VirtualAddress(bytes((10, 0, 0, n)), 24, "eth0") for n in range(5))),
+        "WARNING",
+        "web: put back 10.0.0.0 on eth0, 10.0.0.1 on eth0, 10.0.0.2 on eth0, 2 more: somebody removed it",
+    ),
     (StopRequested(), "INFO", "stopping: giving up what is owned"),
 ]
 
@@ -150,8 +158,20 @@ def test_nothing_is_said_of_packets_nor_twice_of_an_interface(caplog: pytest.Log
     assert len(caplog.records) == 1
 
 
+def test_repairs_are_told_once_a_second_for_each_group(caplog: pytest.LogCaptureFixture):
+    narrator = Narrator()
+    address = VirtualAddress(bytes((10, 0, 0, 1)), 24, "eth0")
+    for at in range(0, 1001, 100):
+        for name in ("web", "db"):
+            narrator.heard(AddressesRepaired(name, (address,)), at * MS)
+    words = "put back 10.0.0.1 on eth0: somebody removed it"
+    more = " (9 more since the last such line)"
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"web: {words}", f"db: {words}", f"web: {words}{more}", f"db: {words}{more}"]
+
+
 def tell(narrator: Narrator, what: Event | Effect) -> None:
     if isinstance(what, Event):
-        narrator.heard(what)
+        narrator.heard(what, now=0)
     else:
         narrator.done(what)
