@@ -50,6 +50,7 @@ class Story:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._skip: dict[str, int] = {}
+        self._wall_less_boot = time.time_ns() - now()
         self.forget()
 
     def forget(self) -> None:
@@ -62,7 +63,7 @@ class Story:
             line
             for host in self._cluster.lab.hosts
             if node in (None, host.name)
-            for line in _parse(host.name, self._read(host.name)[0 if whole else self._skip[host.name] :])
+            for line in self._parse(host.name, 0 if whole else self._skip[host.name])
             if re.search(pattern, line.text)
         ]
         return sorted(found, key=lambda line: line.at)
@@ -85,6 +86,16 @@ class Story:
             assert match is not None, line
             claimed[match[1], int(match[2])].add(line.node)
         return dict(claimed)
+
+    def _parse(self, node: str, skip: int) -> list[Line]:
+        found: list[Line] = []
+        for raw in self._read(node)[skip:].splitlines():
+            match = _ENTRY.match(raw)
+            if match is None:
+                found.append(Line(node, found[-1].at if found else 0, "raw", raw))
+            else:
+                found.append(Line(node, _wall_ns(match[1]) - self._wall_less_boot, match[2], match[3]))
+        return found
 
     def _read(self, node: str) -> str:
         log = self._cluster.lab.logs / f"{node}-agent.log"
@@ -113,10 +124,14 @@ def answering(prober: Prober, vip: str, node: str | None = None, *, timeout: flo
 
 
 def silence(prober: Prober, vip: str, since: Instant) -> float:
-    """The longest time without an answer since then, in milliseconds; what the prober itself slept is not counted."""
-    gap = prober.timeline(since - 100 * MS).gap(vip, since)
-    assert gap.length is not None, f"nobody answers for {vip}: {gap}"
-    return (gap.length - gap.blind) / MS
+    """The longest time without an answer since then, in milliseconds; what the prober itself slept is not counted.
+
+    0 if answers came closer together than the timeline's `join`. AssertionError if nobody answers any more.
+    """
+    timeline = prober.timeline(since - 100 * MS)
+    assert timeline.gap(vip, since).length is not None, f"nobody answers for {vip}"
+    silent = [(gap.length or 0) - gap.blind for gap in timeline.gaps(vip) if (gap.end or 0) >= since]
+    return max(silent, default=0) / MS
 
 
 def key(kind: str, name: str) -> str:
@@ -163,19 +178,6 @@ def _told(overlap: Overlap) -> str:
 def _around(story: Story, overlap: Overlap) -> str:
     near = [line for line in story.lines(whole=True) if abs(line.at - overlap.start) < 2 * S]
     return "\n".join(f"{(line.at - overlap.start) / MS:8.0f} ms  {line.node} {line.level} {line.text}" for line in near)
-
-
-def _parse(node: str, text: str) -> list[Line]:
-    wall_less_boot = time.time_ns() - now()
-    found: list[Line] = []
-    for raw in text.splitlines():
-        match = _ENTRY.match(raw)
-        if match is None:
-            at = found[-1].at if found else 0
-            found.append(Line(node, at, "raw", raw))
-        else:
-            found.append(Line(node, _wall_ns(match[1]) - wall_less_boot, match[2], match[3]))
-    return found
 
 
 def _wall_ns(stamp: str) -> int:
