@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from haagent.adapters.gate import BpfGate, NftGate
+from haagent.adapters.gate import BpfGate, NftGate, bpf
 from haagent.adapters.gate import nfnetlink as nf
 from haagent.adapters.gate.layout import TABLE
 from haagent.adapters.gate.netlink import NetlinkError
@@ -144,6 +144,23 @@ def test_a_clsact_that_was_there_is_used_and_stays():
     assert "clsact" in sh("tc qdisc show dev eth0")
     for side in ("ingress", "egress"):
         assert "haagent" not in sh(f"tc filter show dev eth0 {side}")
+
+
+@in_namespace
+def test_classifiers_of_another_make_are_replaced_closed():
+    client = Client()
+    usual = bpf._link_header
+    bpf._link_header = lambda _: 0  # looks for everything at the wrong place
+    first = BpfGate(pytest.fail)
+    first.protect(VIPS)
+    first.open("g", VIPS, later())
+    first.leave()
+    bpf._link_header = usual
+    second = BpfGate(pytest.fail)
+    second.protect(VIPS)
+    assert all(client.silent(each) for each in VIPS)
+    second.open("g", VIPS, later())
+    assert all(client.answered(each) for each in VIPS)
 
 
 @in_namespace

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haagent.adapters.gate import BpfGate, NftGate, NoGate, bpf_program, netlink, tc
+from haagent.adapters.gate import BpfGate, NftGate, NoGate, bpf_program, netlink, table, tc
 from haagent.adapters.gate import nfnetlink as nf
 from haagent.adapters.gate.netlink import Message
 from haagent.adapters.gate.places import Groups, Place, places
@@ -85,6 +86,31 @@ def test_many_elements_are_split_into_messages_that_an_attribute_can_hold():
     assert all(len(message.body) < 0xFFFF for message in made)
     listed = [one for m in made for _, one in netlink.attribute_list(netlink.attributes(m.body[4:])[3])]
     assert [nf._element(one) for one in listed] == elements
+
+
+class KernelWithoutWaitingHooks:
+    """As before Linux 6.16: a chain can only hook an interface that exists."""
+
+    def __init__(self) -> None:
+        self.committed: list[list[Message]] = []
+
+    def tables(self) -> dict[str, nf.Table]:
+        return {}
+
+    def commit(self, operations: list[Message]) -> None:
+        if any(b"gone0" in operation.body for operation in operations):
+            raise netlink.NetlinkError(errno.ENOENT, 3)
+        self.committed.append(operations)
+
+
+def test_an_interface_that_does_not_exist_has_no_gate_where_hooks_need_it():
+    held = table.Table.__new__(table.Table)
+    held.kernel = kernel = KernelWithoutWaitingHooks()  # pyright: ignore[reportAttributeAccessIssue]
+    held._flags = nf.TableFlags.NONE
+    held.build({"lo": frozenset((A.address,)), "gone0": frozenset((B.address,))})
+    assert held.guarded == {"lo": frozenset((A.address,))}
+    assert len(kernel.committed) == 1
+    assert not held.owned
 
 
 # Groups.
