@@ -82,9 +82,12 @@ class GatedKernel:
         self._kernel.extend(effect)
 
     def remove(self, effect: RemoveAddresses) -> None:
-        """Let nothing pass any more, then remove the addresses."""
+        """Let nothing pass any more, then remove the addresses; they may be of the incarnation before this one."""
         try:
-            self._gate.close(effect.group)
+            if effect.group in self._open:
+                self._gate.close(effect.group)
+            else:
+                self._gate.sweep()
         except GateFailedError as error:
             _LOG.error("%s: could not close the gate, the addresses are removed: %s", effect.group, error)
         self._open.discard(effect.group)
