@@ -146,10 +146,11 @@ class Agent:
             self.deliver(watched)
 
     def pause(self, lasts: Duration) -> None:
-        """Stop running until then."""
-        if self.paused or not self.alive:
-            return
+        """Stop running for so long, but not beyond the healing."""
         world = self.world
+        lasts = min(lasts, world.heals_at - world.now)
+        if self.paused or not self.alive or lasts <= 0:
+            return
         self.paused = True
         self.pauses.append((world.now, world.now + lasts))
         world.remark("pause", f"{self} {lasts // MS} ms")
@@ -195,6 +196,7 @@ class Agent:
         if self.stall_next and effects:
             lasts, self.stall_next = self.stall_next, 0
             self.pause(lasts)
+        if self.paused:
             self._unperformed = list(effects)
         else:
             for effect in effects:

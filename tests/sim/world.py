@@ -26,7 +26,7 @@ from haagent.core.model import (
     Watched,
 )
 from haagent.core.records import Key, Revision, Seen
-from haagent.core.units import MS, Duration, Instant
+from haagent.core.units import MS, NEVER, Duration, Instant
 from tests.sim.checker import Checker
 from tests.sim.etcd import NO_SESSION, Etcd, Session
 from tests.sim.host import MILLION, Agent, Host
@@ -57,6 +57,7 @@ class World:
         self.net_delay: Duration = 1 * MS
         self.compacts = 0.5
         self.strange_until: Instant = 0
+        self.heals_at: Instant = NEVER
         self.checker = Checker(self)
         self._heap: list[tuple[Instant, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
@@ -193,6 +194,8 @@ class World:
             answer = Refused(ask, etcd.revision, etcd.show(guard.key for guard in effect.guards))
         if told:
             return
+        if agent.history not in (0, etcd.history):
+            answer = Unanswered(ask, "of another history")  # the adapter sees that by the cluster id
         arrives = max(now + self._delay(link.answering), answer_at)
         lost = now < link.answers_cut_until or (link.loss and self.random() < link.loss)
         if lost or arrives >= deadline:
