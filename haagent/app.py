@@ -22,6 +22,7 @@ from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targ
 from haagent.adapters.etcd.store import EtcdStore
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.host import HostLock, TakenError, identity, incarnation, missing_capabilities
+from haagent.adapters.neighbours import Neighbours
 from haagent.adapters.netlink import NetlinkKernel
 from haagent.adapters.vrrp_socket import VrrpSpeaker
 from haagent.config.build import Config
@@ -117,11 +118,11 @@ class _Agent:
         self._pump = Pump(self._node, self, boottime)
         self._stopping: asyncio.Future[None] = loop.create_future()
         self._at_once: asyncio.Future[None] = loop.create_future()
-        for number, act in {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}.items():
-            loop.add_signal_handler(number, act)
+        self._heed_signals(loop)
         self.store = EtcdStore(_etcd_settings(self._config), self._pump.deliver)
         self.speaker = VrrpSpeaker(self._pump.deliver)
         self.netlink = NetlinkKernel(self._heard_of_kernel)
+        self.neighbours = Neighbours(self._pump.deliver)
         self._learn_wires(self._config)
         about = fields(node=self._config.node, cluster=self._config.cluster, **self._identity)
         _LOG.info("haagent starts: %s", self._config.summary(), extra=about)
@@ -138,7 +139,7 @@ class _Agent:
         try:
             self._protect(rules)
             await self.netlink.start(*_kernel_scope(rules), adopt=rules.gated)
-            self.speaker.configure(self._spoken(self._node.rules))
+            self._listen(rules)
             self._pump.start(timer)
             # What was made so far stays: the collector need not look at it again, and its pauses stay short.
             gc.collect()
@@ -151,7 +152,7 @@ class _Agent:
             timer.close()
             storing.cancel()
             await asyncio.wait([storing], timeout=1)
-            self.speaker.close()
+            self._fall_silent()
             await self.netlink.close()
             self.gate.leave()
 
@@ -161,7 +162,16 @@ class _Agent:
         """Let gate, sockets and netlink follow what the node goes by now."""
         self._protect(rules)
         self.netlink.configure(*_kernel_scope(rules))
+        self._listen(rules)
+
+    def _listen(self, rules: Rules) -> None:
+        """Speak and hear VRRP, and hear who else claims addresses."""
         self.speaker.configure(self._spoken(rules))
+        self.neighbours.configure(_kernel_scope(rules)[1])
+
+    def _fall_silent(self) -> None:
+        self.neighbours.close()
+        self.speaker.close()
 
     def _make_gate(self) -> NftGate | BpfGate | NoGate:
         """The gate that the configuration wants. GateFailedError: this kernel does not have it."""
@@ -195,6 +205,7 @@ class _Agent:
             if event.up:
                 self._protect(self._node.rules)  # it may be there anew, without what guarded it
             self.speaker.addresses(event.name, event.v4, event.v6)
+            self.neighbours.refresh(event.name)
         self._pump.deliver(event)
 
     def _spoken(self, rules: Rules) -> list[RouterWire]:
@@ -264,6 +275,10 @@ class _Agent:
         if waiting:
             _LOG.error("the kernel did not confirm that the addresses are gone: %s", ", ".join(sorted(waiting)))
         return sorted(waiting)
+
+    def _heed_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number, act in {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}.items():
+            loop.add_signal_handler(number, act)
 
     def _stop(self) -> None:
         if self._stopping.done():
