@@ -14,6 +14,7 @@ from haagent.core.model import (
     Strangers,
     VirtualAddress,
 )
+from haagent.core.records import Intent, Key, Kind
 from haagent.core.units import MS, NEVER, US, Duration, Instant, S
 from tests.sim.host import INTERFACE, MILLION, Agent, Host
 from tests.sim.world import World
@@ -32,31 +33,55 @@ SKEW = 4_950
 class Cluster:
     """The operators' side of a world: what each node's rules are now, and its life."""
 
-    def __init__(self, world: World) -> None:
-        rng = world.rng
+    def __init__(self, world: World, ttl: Duration = 1 * S, strangers: Strangers = Strangers.ALARM) -> None:
         self.world = world
-        self.ttl: Duration = LONG_TTL if rng.random() < 0.07 else rng.choice(TTLS)
-        self.longest = self.ttl
-        self.strangers = Strangers.YIELD if rng.random() < 0.15 else Strangers.ALARM
-        self.size = rng.choice(NODES)
+        self.ttl = ttl
+        self.longest = ttl
+        self.strangers = strangers
+        self.size = 0
         self.groups: dict[str, GroupRules] = {}
         self.priorities: dict[tuple[str, str], int] = {}
         self._boots = 0
         self._vrid = 0
+
+    @classmethod
+    def drawn(cls, world: World) -> Cluster:
+        """Of any size, with any rules."""
+        rng = world.rng
+        ttl = LONG_TTL if rng.random() < 0.07 else rng.choice(TTLS)
+        made = cls(world, ttl, Strangers.YIELD if rng.random() < 0.15 else Strangers.ALARM)
         for number in range(rng.choice((1, 1, 2, 2, 3))):
-            self._draw_group(f"g{number}")
+            made._draw_group(f"g{number}")
         edge = rng.random() < 0.5
-        for number in range(self.size):
-            self.add_host(f"n{number + 1}", edge)
+        made.size = rng.choice(NODES)
+        for number in range(made.size):
+            # At the edge, a clock is as fast or as slow as any may be.
+            made.add_host(f"n{number + 1}", rng.choice((-SKEW, SKEW)) if edge else rng.randint(-SKEW, SKEW))
         _draw_delays(world)
+        return made
+
+    @classmethod
+    def plain(cls, world: World, ttl: Duration, *skews: int) -> Cluster:
+        """One node for each skew (millionths), the first one preferred; one group `g0` of one router; nothing slow."""
+        made = cls(world, ttl)
+        addresses = (VirtualAddress(bytes([10, 9, 0, 1]), 24, INTERFACE),)
+        router = RouterRules("g0r0", 1, 3, 4, INTERFACE, 100, 1 * S, addresses)
+        made.groups["g0"] = GroupRules("g0", (router,))
+        for number, skew in enumerate(skews):
+            name = f"n{number + 1}"
+            made.priorities[name, "g0"] = 200 - number
+            host = made.add_host(name, skew)
+            host.kernel.slowness = 1 * MS
+            host.link.asking = host.link.answering = host.link.watching = 200 * US
+        made.size = len(skews)
+        return made
 
     # --- growing it
 
-    def add_host(self, name: str, edge: bool) -> Host:
-        """A machine with a clock of its own; at the `edge`, it is as fast or as slow as any may be."""
+    def add_host(self, name: str, skew: int) -> Host:
+        """A machine whose clock is off by so many millionths."""
         world, rng = self.world, self.world.rng
-        rate = rng.choice((-SKEW, SKEW)) if edge else rng.randint(-SKEW, SKEW)
-        host = Host(world, name, len(world.hosts), rng.randrange(1_000_000 * S), MILLION + rate)
+        host = Host(world, name, len(world.hosts), rng.randrange(1_000_000 * S), MILLION + skew)
         host.kernel.slowness = int(25 * MS * rng.random() ** 2)
         link = host.link
         link.asking, link.answering, link.watching = (
@@ -124,6 +149,12 @@ class Cluster:
         if agent.alive and not agent.node.stopping:
             rules = agent.node.rules
             self.world.tell(agent, RulesChanged(self.rules(agent.name, rules.incarnation, rules.host)), 0)
+
+    def switch_over(self, group: str, to: str) -> None:
+        """Wish for another owner."""
+        self.world.remark("switchover", f"{group} to {to}")
+        intent = Intent(to, self.world.checker.epoch(group), "operator")
+        self.world.etcd.scribble(Key(Kind.INTENTS, group), intent)
 
     def change_ttl(self) -> None:
         """A new ttl for everybody who reloads."""

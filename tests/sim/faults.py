@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from haagent.core.ownership import Following
-from haagent.core.records import Garbage, Intent, Key, Kind, Revision, Seen
+from haagent.core.records import Garbage, Key, Kind, Revision, Seen
 from haagent.core.units import MS, NEVER, Duration, Instant, S
-from tests.sim.cluster import STRONGEST, Cluster
+from tests.sim.cluster import SKEW, STRONGEST, Cluster
 from tests.sim.host import Agent, Host
 from tests.sim.kernel import SLOWEST
 
@@ -124,7 +124,7 @@ class Faults:
         agent = self._agent()
         if agent is None:
             return
-        twin = cluster.add_host(f"t{cluster.size + 1}", edge=False)
+        twin = cluster.add_host(f"t{cluster.size + 1}", self.world.rng.randint(-SKEW, SKEW))
         world.remark("twin", f"{agent} on {twin.name}")
         cluster.boot(twin, agent.name)
         if world.random() < 0.5:
@@ -245,11 +245,7 @@ class Faults:
             etcd.scribble(key, Garbage("not JSON"))
 
     def switchover(self) -> None:
-        group, rng = self._group(), self.world.rng
-        to = f"n{rng.randint(1, self.cluster.size)}"
-        epoch = self.world.checker.epoch(group)
-        self.world.remark("switchover", f"{group} to {to}")
-        self.world.etcd.scribble(Key(Kind.INTENTS, group), Intent(to, epoch, "operator"))
+        self.cluster.switch_over(self._group(), f"n{self.world.rng.randint(1, self.cluster.size)}")
 
     def reload(self) -> None:
         rng, cluster = self.world.rng, self.cluster

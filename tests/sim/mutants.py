@@ -20,8 +20,6 @@ from haagent.core.model import (
     Asking,
     Commit,
     Committed,
-    Effect,
-    Event,
     GroupRules,
     RouterRules,
     Rules,
@@ -29,13 +27,15 @@ from haagent.core.model import (
 )
 from haagent.core.node import Node
 from haagent.core.ownership import Claiming, Decision, GroupState, Leaving
-from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Seen
+from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Put, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
 from haagent.core.timers import Timers
 from haagent.core.units import NEVER, Duration, Instant
 from haagent.core.view import View
 from haagent.core.vrrp import Router, Signal
+from tests.sim.simulate import play, simulate
+from tests.sim.stories import STORIES
 
 FIRST = 1
 
@@ -44,11 +44,12 @@ Patch = tuple[Any, str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is done wrong, how, and how many seeds may pass before it is found."""
+    """What is done wrong, how, and how many seeds may pass before it is found; or which story finds it at once."""
 
     mistake: str
     patches: tuple[Patch, ...]
-    seeds: int = 40
+    seeds: int
+    story: str
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -68,8 +69,22 @@ def planted(name: str) -> Generator[None]:
             setattr(owner, attribute, right)
 
 
-def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 40) -> None:
-    MUTANTS[name] = Mutant(mistake, patches, seeds)
+def found(name: str) -> str:
+    """The first violation that the mutant causes, and where; empty if there is none."""
+    mutant = MUTANTS[name]
+    with planted(name):
+        if mutant.story:
+            violation = play(STORIES[mutant.story]).violation
+            return f"{mutant.story}: {violation}" if violation else ""
+        for seed in range(FIRST, FIRST + mutant.seeds):
+            violation = simulate(seed).violation
+            if violation:
+                return f"seed {seed}: {violation}"
+    return ""
+
+
+def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 40, story: str = "") -> None:
+    MUTANTS[name] = Mutant(mistake, patches, 0 if story else seeds, story)
 
 
 # --- the lease
@@ -101,20 +116,6 @@ def _grant_by_answer(node: Node, event: Any) -> None:
 
 
 _mutant("granted-by-answer", "a renewal counts by its answer, ahead of the stream", (Node, "_answer", _grant_by_answer))
-
-
-def _feed_before_lapse(node: Node, event: Event, now: Instant) -> tuple[Effect, ...]:
-    node._begin(now)
-    node._take(event)
-    if node._renewals.lapse_if_over():
-        node._groups.decide_all()
-    node._run_timers()
-    if node.stopping:
-        node._maybe_resign()
-    return tuple(node._context.out)
-
-
-_mutant("lapse-not-final", "a renewal shown after the lapse goes on with the lease", (Node, "feed", _feed_before_lapse))
 
 
 def _ours_without_since(known: View, rules: Rules, held: Lease, group: str) -> bool:
@@ -164,16 +165,19 @@ def _ours_beyond_record(known: View, rules: Rules, held: Lease, group: str) -> b
     return claims.named(known, rules, group) and isinstance(held, Held) and known.record_revision(group) > held.since
 
 
-def _no_longer_records(renewals: Renewals, owned: tuple[str, ...]) -> tuple[Duration, tuple[Any, ...]]:
-    return renewals._context.rules.ttl, ()
+_rewritten = Renewals._rewritten
+
+
+def _no_longer_records(renewals: Renewals, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
+    return _rewritten(renewals, owned) if renewals._key_is_gone() else (renewals._context.rules.ttl, ())
 
 
 _mutant(
     "ttl-beyond-record",
     "a longer ttl is not written into the records",
     (claims, "is_ours", _ours_beyond_record),
-    (Renewals, "_allow_for_longer", _no_longer_records),
-    seeds=600,
+    (Renewals, "_rewritten", _no_longer_records),
+    story="longer_ttl",
 )
 
 # --- the guards
@@ -235,10 +239,23 @@ def _renew_unguarded(renewals: Renewals, owned: Any) -> None:
 
 
 _mutant("renewal-unguarded", "a renewal guards nothing", (Renewals, "ask", _renew_unguarded))
+
+
+def _key_alone(renewals: Renewals, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
+    return (renewals._context.rules.ttl, ()) if renewals._key_is_gone() else _rewritten(renewals, owned)
+
+
+def _ours_before_key(known: View, rules: Rules, held: Lease, group: str) -> bool:
+    return _is_ours(known, rules, replace(held, created=0) if isinstance(held, Held) else held, group)
+
+
+_is_ours = claims.is_ours
 _mutant(
-    "vanished-key-unguarded",
-    "a lease key that vanished is written anew without a look at the records",
-    (Renewals, "_unchanged", lambda renewals, owned: ()),
+    "key-alone",
+    "a lease key that vanished is written anew without the records",
+    (claims, "is_ours", _ours_before_key),
+    (Renewals, "_rewritten", _key_alone),
+    story="key_gone_twice",
 )
 
 # --- the challenger's patience
@@ -254,6 +271,7 @@ _mutant(
     "no-drift",
     "clocks are taken to run at the same rate",
     (view, "patience", lambda ttl, guard: ttl + guard),
+    story="drift",
 )
 _mutant(
     "no-margin",
@@ -329,7 +347,7 @@ _mutant(
     "list-renews",
     "an unchanged revision counts as newly seen when it is listed again",
     (View, "list", _list_all_anew),
-    seeds=200,
+    story="restless_watch",
 )
 
 _view_answer = View.answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from haagent.core.units import Duration, S
@@ -26,11 +27,16 @@ class Outcome:
 
 
 def simulate(seed: int, tracing: bool = False, lasts: Duration = LASTS) -> Outcome:
-    """Run one world to its end, or to its first violation."""
+    """Run one world drawn from the seed to its end, or to its first violation."""
+    return play(lambda world: _live(world, lasts), seed, tracing)
+
+
+def play(story: Callable[[World], None], seed: int = 0, tracing: bool = False) -> Outcome:
+    """Let a story happen in a new world, until its end or its first violation."""
     world = World(seed, tracing)
     violation = ""
     try:
-        _live(world, lasts)
+        story(world)
     except Violation as error:
         violation = f"{error} (after {world.now / S:.6f} s)"
     except Exception as error:  # noqa: BLE001 - whatever the core raises would end an agent
@@ -42,7 +48,7 @@ def simulate(seed: int, tracing: bool = False, lasts: Duration = LASTS) -> Outco
 
 
 def _live(world: World, lasts: Duration) -> None:
-    cluster = Cluster(world)
+    cluster = Cluster.drawn(world)
     world.remark("cluster", f"{cluster.size} nodes, {', '.join(cluster.groups)}, ttl {cluster.ttl // 1_000_000} ms")
     world.expire_sessions()
     cluster.boot_all()

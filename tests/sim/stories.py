@@ -1,0 +1,130 @@
+"""Worlds that are told, not drawn: coincidences that a rule is for, and that chance brings about too rarely.
+
+Each story plays on a plain cluster in which n1 owns `g0`, and ends well; the checker judges it at every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from haagent.core.lease import Held
+from haagent.core.ownership import Following
+from haagent.core.records import Key, Kind
+from haagent.core.units import MS, NEVER, Duration, Instant, S
+from tests.sim.checker import Violation
+from tests.sim.cluster import SKEW, Cluster
+from tests.sim.host import Agent, Host
+from tests.sim.world import World
+
+Story = Callable[[World], None]
+
+
+def drift(world: World) -> None:
+    """The owner's clock is slow, the challengers' are fast, the ttl is long: only the 1 % keeps them apart."""
+    cluster = _owned_by_first(world, 12 * S, -SKEW, SKEW, SKEW)
+    world.run(world.now + cluster.ttl // 2)  # the newest evidence is a renewal, not the record
+    _cut_off(world.hosts[0])
+    world.run(world.now + 3 * cluster.ttl)
+    _owned(world, not_by=world.hosts[0])
+
+
+def longer_ttl(world: World) -> None:
+    """The ttl was made longer; then etcd drops the owner's lease key, and a node that never saw it comes."""
+    cluster = _owned_by_first(world, 300 * MS, 0, 0, 0)
+    cluster.ttl = 3 * S
+    for host in world.hosts:
+        cluster.reload(_agent(host))
+    world.run(world.now + 500 * MS)
+    owner, newcomer = world.hosts[0], world.hosts[1]
+    lease = _agent(owner).node.lease
+    assert isinstance(lease, Held)
+    assert lease.held_until > owner.clock(world.now) + 2 * S
+    _cut_off(owner)
+    world.revoke_session(_agent(owner))
+    world.crash(_agent(newcomer))
+    cluster.boot(newcomer, "n2")
+    world.run(world.now + 10 * S)
+    _owned(world, not_by=owner)
+
+
+def restless_watch(world: World) -> None:
+    """The owner dies while everybody's watch breaks again and again, and all is listed anew each time."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    world.crash(_agent(world.hosts[0]))
+    ends = world.now + 4 * cluster.ttl
+    while world.now < ends:
+        for host in world.hosts[1:]:
+            world.relist(_agent(host), 1 * MS)
+        world.run(world.now + 300 * MS)
+    _owned(world, not_by=world.hosts[0])
+
+
+def key_gone_twice(world: World) -> None:
+    """A challenger sees the owner's lease key vanish, misses its return, and asks when it has just vanished again."""
+    _owned_by_first(world, 1 * S, 0, 0)
+    owner, challenger = world.hosts
+    world.revoke_session(_agent(owner))
+    world.run(world.now + 5 * MS)
+    challenger.link.watch_stalled_until = world.now + 2 * S
+    _run_until(world, lambda: _claim_at(challenger) <= world.now + 2 * MS, within=3 * S)
+    assert world.etcd.keys.get(Key(Kind.LEASES, "n1")) is not None
+    owner.link.watch_stalled_until = world.now + 500 * MS
+    world.revoke_session(_agent(owner))
+    world.run(world.now + 5 * S)
+    _owned(world)
+
+
+def wish_of_the_dead(world: World) -> None:
+    """A switchover to a node that dies at once: the owner hands over at most once, and somebody owns soon."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    epoch = world.checker.epoch("g0")
+    cluster.switch_over("g0", "n2")
+    world.crash(_agent(world.hosts[1]))
+    world.run(world.now + 4 * cluster.ttl)
+    _owned(world)
+    assert world.checker.epoch("g0") <= epoch + 2
+
+
+STORIES: dict[str, Story] = {
+    story.__name__: story for story in (drift, longer_ttl, restless_watch, key_gone_twice, wish_of_the_dead)
+}
+
+
+def _owned_by_first(world: World, ttl: Duration, *skews: int) -> Cluster:
+    cluster = Cluster.plain(world, ttl, *skews)
+    world.expire_sessions()
+    for number, host in enumerate(world.hosts):
+        cluster.boot(host, f"n{number + 1}")
+    world.run(2 * ttl)
+    if [host for _, host, _ in cluster.holders()] != world.hosts[:1]:
+        cluster.switch_over("g0", "n1")  # a slow clock came too late
+        world.run(world.now + 100 * MS)
+    assert [host for _, host, _ in cluster.holders()] == world.hosts[:1]
+    return cluster
+
+
+def _agent(host: Host) -> Agent:
+    assert host.agent is not None
+    return host.agent
+
+
+def _cut_off(host: Host) -> None:
+    host.link.asking_cut_until = host.link.answers_cut_until = host.link.watch_stalled_until = NEVER
+
+
+def _claim_at(host: Host) -> Instant:
+    state = _agent(host).node.groups["g0"]
+    return host.real(state.claim_at) if isinstance(state, Following) and state.claim_at < NEVER else NEVER
+
+
+def _run_until(world: World, done: Callable[[], bool], within: Duration) -> None:
+    ends = world.now + within
+    while not done():
+        assert world.now < ends, "it does not happen"
+        world.run(world.now + 1 * MS)
+
+
+def _owned(world: World, not_by: Host | None = None) -> None:
+    holders = [host for _, host, _ in world.checker.holders()]
+    if not holders or not_by in holders:
+        raise Violation(f"liveness: g0 is owned by {[host.name for host in holders] or 'nobody'}")
