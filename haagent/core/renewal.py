@@ -52,7 +52,7 @@ class Renewals:
         self.give_up(why)
 
     def own_key(self, seen: Seen, streamed: bool) -> bool:
-        """News of the node's own lease key; True when the lease runs and did not before.
+        """News of the node's own lease key; True when the lease runs and did not before, or not on the same terms.
 
         Only the stream makes a renewal count: it has shown everything about our ownership that came before.
         """
@@ -72,7 +72,8 @@ class Renewals:
         if isinstance(before, Held):
             if self.lease.held_until > before.held_until:
                 context.out.append(ExtendAddresses(self.lease.held_until))
-            return False
+            # By another ttl, or by a key made anew, a record may no longer be ours.
+            return (self.lease.ttl, self.lease.created) != (before.ttl, before.created)
         context.out.append(LeaseChanged(True, "renewals are seen"))
         if self.lease.held_until - context.now < context.rules.ttl // 2:
             # It was asked while etcd did not answer. A claim on what is left of it would lapse before the next one.

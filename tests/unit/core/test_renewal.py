@@ -152,6 +152,19 @@ def test_the_lease_begins_when_the_stream_shows_a_renewal():
     assert desk.context.timers.pop(970 * MS) == LAPSE
 
 
+def test_a_lease_on_other_terms_is_decided_upon():
+    desk = holding()
+    again = desk.renewals.own_key
+    desk.ask(250 * MS)
+    assert not again(mine(2, 3), streamed=True), "the same terms"
+    desk.ask(500 * MS)
+    assert again(mine(3, 5, created=5), streamed=True), "the key was made anew: records before it are void"
+    desk.context.rules = replace(desk.context.rules, ttl=3 * S)
+    desk.ask(750 * MS)
+    longer = seen(Kind.LEASES, "a", LeaseValue("a1", "host-a", 3 * S, 4), 6, 5)
+    assert again(longer, streamed=True), "records that allow for less are void"
+
+
 def test_a_renewal_that_only_an_answer_shows_does_not_count_until_the_stream_does():
     desk = Desk()
     desk.ask(0)
