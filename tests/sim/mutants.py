@@ -20,6 +20,7 @@ from haagent.core.model import (
     Asking,
     Commit,
     Committed,
+    Event,
     GroupRules,
     RouterRules,
     Rules,
@@ -44,12 +45,16 @@ Patch = tuple[Any, str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is done wrong, how, and how many seeds may pass before it is found; or which story finds it at once."""
+    """What is done wrong, how, and how many seeds may pass before it is found; or which story finds it at once.
+
+    `redundant`: why nothing goes wrong, for what is only a second line of defence. Nothing has to be found then.
+    """
 
     mistake: str
     patches: tuple[Patch, ...]
     seeds: int
     story: str
+    redundant: str = ""
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -83,8 +88,8 @@ def found(name: str) -> str:
     return ""
 
 
-def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 40, story: str = "") -> None:
-    MUTANTS[name] = Mutant(mistake, patches, 0 if story else seeds, story)
+def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 40, story: str = "", redundant: str = "") -> None:
+    MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant)
 
 
 # --- the lease
@@ -115,7 +120,31 @@ def _grant_by_answer(node: Node, event: Any) -> None:
     _answer(node, event)
 
 
-_mutant("granted-by-answer", "a renewal counts by its answer, ahead of the stream", (Node, "_answer", _grant_by_answer))
+_mutant(
+    "granted-by-answer",
+    "a renewal counts by its answer, ahead of the stream",
+    (Node, "_answer", _grant_by_answer),
+    seeds=120,
+)
+
+
+_take, _lapse_if_over = Node._take, Renewals.lapse_if_over
+
+
+def _take_before_lapse(node: Node, event: Event) -> None:
+    _take(node, event)
+    if _lapse_if_over(node._renewals):
+        node._groups.decide_all()
+
+
+_mutant(
+    "lapse-not-final",
+    "a renewal that is shown after the lapse goes on with the lease",
+    (Renewals, "lapse_if_over", lambda renewals: False),
+    (Node, "_take", _take_before_lapse),
+    redundant="a renewal counts only in the stream, which has then shown every claim before it; and a claim after it "
+    "waits for it",
+)
 
 
 def _ours_without_since(known: View, rules: Rules, held: Lease, group: str) -> bool:
@@ -126,7 +155,10 @@ def _ours_without_since(known: View, rules: Rules, held: Lease, group: str) -> b
 
 
 _mutant(
-    "since-ignored", "a record from before the lapse still makes an owner", (claims, "is_ours", _ours_without_since)
+    "since-ignored",
+    "a record from before the lapse still makes an owner",
+    (claims, "is_ours", _ours_without_since),
+    seeds=120,
 )
 
 _set_timer = Timers.set
@@ -210,6 +242,7 @@ _mutant(
         "claim_guards",
         _without(lambda at, guard: guard.key.kind is Kind.LEASES and guard.key.name != at.rules.node),
     ),
+    seeds=120,
 )
 _mutant(
     "own-lease-unguarded",
@@ -219,6 +252,8 @@ _mutant(
         "claim_guards",
         _without(lambda at, guard: guard.key.kind is Kind.LEASES and guard.key.name == at.rules.node),
     ),
+    redundant="a record makes an owner only while the lease runs and the lease key is not younger than the record; and "
+    "others wait for whoever a record names from when they see it",
 )
 _mutant(
     "epoch-unguarded",
@@ -465,6 +500,7 @@ _mutant(
     (ownership, "answered", _late_answer_makes_owner),
     (Node, "check", lambda node: None),
     (claims, "is_ours", _ours_without_since),
+    seeds=120,
 )
 _mutant("epoch-kept", "a claim does not raise the epoch", (claims, "epoch", lambda at: _epoch(at) - 1))
 
