@@ -18,16 +18,18 @@ from typing import Any, Final
 
 from haagent import __version__
 from haagent.adapters.deadman import Deadman
-from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
 from haagent.adapters.etcd.store import EtcdStore
+from haagent.adapters.fencing import ExecFencer
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.host import HostLock, TakenError, identity, incarnation, missing_capabilities
 from haagent.adapters.neighbours import Neighbours
 from haagent.adapters.netlink import NetlinkKernel
+from haagent.adapters.systemd import ServiceManager
 from haagent.adapters.vrrp_socket import VrrpSpeaker
+from haagent.adapters.watchdog import NoWatchdogError, Watchdog
 from haagent.config.build import Config
-from haagent.config.load import Invalid, Loaded
-from haagent.config.read import read
+from haagent.config.changes import difference, needs_restart
+from haagent.config.load import Invalid
 from haagent.core.fitness import used
 from haagent.core.model import (
     AddressesRemoved,
@@ -44,9 +46,11 @@ from haagent.core.model import (
 from haagent.core.node import Node
 from haagent.core.ownership import Following
 from haagent.core.units import S
+from haagent.prepare import etcd_settings, prepare
 from haagent.runtime.clock import BoottimeTimer, boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
+from haagent.runtime.outer import Outer, Status
 from haagent.runtime.ports import Gate, GateFailedError, GateKind, RouterWire
 from haagent.runtime.pump import Pump
 
@@ -87,17 +91,6 @@ def run_agent(path: Path) -> Exit:
         lock.release()
 
 
-def prepare(path: Path) -> Loaded | Invalid:
-    """Read the file and all that it names; what is loaded can be run."""
-    loaded = read(path)
-    if isinstance(loaded, Loaded):
-        try:
-            targets(_etcd_settings(loaded.config))
-        except (EtcdSettingsError, OSError, UnicodeDecodeError) as error:
-            return Invalid((f"{path.name}: etcd: {error}",))
-    return loaded
-
-
 class _Agent:
     """One run of the agent: the ports that the pump performs effects through, and what signals do."""
 
@@ -108,6 +101,9 @@ class _Agent:
         self._identity = {"host": identity(), "incarnation": incarnation(), "version": __version__}
         self._node = Node(config.rules(**self._identity))
         self._wires: dict[str, RouterWire] = {}
+        self._manager = ServiceManager()
+        self.changed = Status(self._manager, self._node.roles, self._node.view.epochs).changed
+        self._released = False
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
 
@@ -119,10 +115,7 @@ class _Agent:
         self._stopping: asyncio.Future[None] = loop.create_future()
         self._at_once: asyncio.Future[None] = loop.create_future()
         self._heed_signals(loop)
-        self.store = EtcdStore(_etcd_settings(self._config), self._pump.deliver)
-        self.speaker = VrrpSpeaker(self._pump.deliver)
-        self.netlink = NetlinkKernel(self._heard_of_kernel)
-        self.neighbours = Neighbours(self._pump.deliver)
+        self._make_ports()
         self._learn_wires(self._config)
         about = fields(node=self._config.node, cluster=self._config.cluster, **self._identity)
         _LOG.info("haagent starts: %s", self._config.summary(), extra=about)
@@ -137,24 +130,45 @@ class _Agent:
         timer = BoottimeTimer(self._pump.tick)
         storing = asyncio.create_task(self.store.run(), name="etcd")
         try:
-            self._protect(rules)
-            await self.netlink.start(*_kernel_scope(rules), adopt=rules.gated)
-            self._listen(rules)
-            self._pump.start(timer)
-            # What was made so far stays: the collector need not look at it again, and its pauses stay short.
-            gc.collect()
-            gc.freeze()
+            await self._begin(timer)
             return await self._end(storing)
-        except OSError as error:
+        except (OSError, NoWatchdogError) as error:
             _LOG.error("cannot start: %s", error)
             return Exit.FAILED
         finally:
+            self._outer.close(clean=self._released)
             timer.close()
             storing.cancel()
             await asyncio.wait([storing], timeout=1)
             self._fall_silent()
+            await self.fencer.close()
             await self.netlink.close()
             self.gate.leave()
+
+    def _make_ports(self) -> None:
+        """All but the kernel's, which needs the gate."""
+        deliver = self._pump.deliver
+        self.store = EtcdStore(etcd_settings(self._config), deliver)
+        self.speaker = VrrpSpeaker(deliver)
+        self.netlink = NetlinkKernel(self._heard_of_kernel)
+        self.neighbours = Neighbours(deliver)
+        self.fencer = ExecFencer(deliver, self._config.cluster, self._config.node)
+        self._outer = Outer(self._manager, self._pump)
+
+    async def _begin(self, timer: BoottimeTimer) -> None:
+        """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError: it can not be."""
+        rules = self._node.rules
+        self._protect(rules)
+        await self.netlink.start(*_kernel_scope(rules), adopt=rules.gated)
+        self._listen(rules)
+        self.fencer.configure(self._config.fencing)
+        if self._config.watchdog is not None:
+            self._outer.add(Watchdog(self._config.watchdog, rules.ttl))
+        self._pump.start(timer)
+        self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
+        # What was made so far stays: the collector need not look at it again, and its pauses stay short.
+        gc.collect()
+        gc.freeze()
 
     # --- what the pump needs beside the ports
 
@@ -163,6 +177,7 @@ class _Agent:
         self._protect(rules)
         self.netlink.configure(*_kernel_scope(rules))
         self._listen(rules)
+        self.fencer.configure(self._config.fencing)
 
     def _listen(self, rules: Rules) -> None:
         """Speak and hear VRRP, and hear who else claims addresses."""
@@ -229,6 +244,7 @@ class _Agent:
             patience = 2 * self._node.rules.ttl / S + 2
             await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if pump.resigned.done():
+            self._released = True
             self._remove_gate()
             await self.store.resign()
             _LOG.info("stopped")
@@ -274,6 +290,7 @@ class _Agent:
         await asyncio.wait([over], timeout=ABANDON_PATIENCE)
         if waiting:
             _LOG.error("the kernel did not confirm that the addresses are gone: %s", ", ".join(sorted(waiting)))
+        self._released = not waiting
         return sorted(waiting)
 
     def _heed_signals(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -286,6 +303,7 @@ class _Agent:
                 self._at_once.set_result(None)
             return
         self._stopping.set_result(None)
+        self._manager.stopping()
         self._pump.deliver(StopRequested())
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -299,11 +317,14 @@ class _Agent:
             return
         self._reload_again = self._reloading is not None
         if self._reloading is None:
+            self._manager.reloading()
             self._reloading = asyncio.create_task(self._read_again(), name="reload")
             self._reloading.add_done_callback(self._reloaded)
 
     def _reloaded(self, task: asyncio.Task[None]) -> None:
         self._reloading = None
+        if not self._stopping.done():
+            self._manager.ready()
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.error("reload failed, nothing changed", exc_info=error)
         if self._reload_again:
@@ -320,14 +341,14 @@ class _Agent:
         for line in loaded.warnings:
             _LOG.warning("%s", line)
         old, new = self._config, loaded.config
-        if fixed := _needs_restart(old, new):
+        if fixed := needs_restart(old, new):
             _LOG.error("reload refused, nothing changed: a restart is needed to change %s", ", ".join(fixed))
         elif old == new:
             _LOG.info("reload: nothing changed")
         elif not self._stopping.done():
             self._config = new
             self._learn_wires(new)
-            _LOG.info("reload: %s", _difference(old, new))
+            _LOG.info("reload: %s", difference(old, new))
             self._log.set_level(new.log.level)
             self._pump.deliver(RulesChanged(new.rules(**self._identity)))
 
@@ -338,61 +359,11 @@ def _refuse(code: Exit, *lines: str) -> Exit:
     return code
 
 
-def _etcd_settings(config: Config) -> EtcdSettings:
-    """For the adapter. OSError or UnicodeDecodeError if the password can not be read."""
-    keys = config.etcd
-    password = keys.password
-    if keys.password_file is not None:
-        password = Path(keys.password_file).read_text().rstrip("\r\n")
-    return EtcdSettings(
-        endpoints=keys.endpoints,
-        cluster=config.cluster,
-        ca=_path(keys.ca),
-        certificate=_path(keys.cert),
-        key=_path(keys.key),
-        user=keys.user,
-        password=password,
-    )
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
-
-
 def _kernel_scope(rules: Rules) -> tuple[set[str], dict[str, tuple[VirtualAddress, ...]]]:
     """The interfaces to report, and the addresses that each group may come to hold."""
     groups = rules.groups.items()
     interfaces = {interface for _, group in groups for interface in used(group)}
     return interfaces, {name: tuple(a for r in group.routers for a in r.addresses) for name, group in groups}
-
-
-def _needs_restart(old: Config, new: Config) -> list[str]:
-    """The keys that differ and can not be changed while the agent runs."""
-    pairs = {
-        "node": (old.node, new.node),
-        "cluster": (old.cluster, new.cluster),
-        "etcd": (old.etcd, new.etcd),
-        "fence.gate": (old.gate, new.gate),
-        "log.format": (old.log.format, new.log.format),
-    }
-    return [name for name, (before, after) in pairs.items() if before != after]
-
-
-def _difference(old: Config, new: Config) -> str:
-    before = {group.name: group for group in old.groups}
-    after = {group.name: group for group in new.groups}
-    changed = [name for name in after if name in before and after[name] != before[name]]
-    parts = {
-        "added": [name for name in after if name not in before],
-        "removed": [name for name in before if name not in after],
-        "changed": changed,
-    }
-    told = [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
-    if old.lease != new.lease:
-        told.append("lease")
-    if old.log != new.log:
-        told.append(f"log level {new.log.level}")
-    return "; ".join(told) or "how virtual routers speak"
 
 
 def _removed(left: list[str]) -> str:

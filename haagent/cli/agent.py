@@ -72,7 +72,7 @@ def check(path: Path, strict: bool, schema: bool) -> None:
 
         click.echo(json.dumps(json_schema(), indent=2))
         return
-    from haagent.app import prepare
+    from haagent.prepare import prepare
 
     result = prepare(path)
     lines = result.errors if isinstance(result, Invalid) else result.warnings

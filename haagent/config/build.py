@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from haagent.config.schema import AddressKeys, EtcdKeys, FileKeys, GroupKeys, RouterKeys
+from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, FileKeys, GroupKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
 from haagent.core.units import Duration
-from haagent.runtime.ports import GateKind, RouterWire
+from haagent.runtime.ports import FenceCommand, GateKind, RouterWire
 
 AUTH_BYTES = 8
 
@@ -57,6 +57,8 @@ class Config:
     routers: tuple[RouterWire, ...]
     groups: tuple[GroupRules, ...]
     gate: GateKind
+    watchdog: str | None
+    fencing: FenceCommand | None
     log: LogSettings
 
     def summary(self) -> str:
@@ -75,6 +77,7 @@ class Config:
             margin=self.lease.margin,
             guard=self.lease.guard,
             gated=self.gate is not GateKind.NONE,
+            fence=0 if self.fencing is None else self.fencing.patience,
         )
 
 
@@ -96,6 +99,8 @@ def build(file: FileKeys, hostname: str) -> Config:
         routers=tuple(routers.values()),
         groups=(*synced, *alone),
         gate=file.fence.gate,
+        watchdog=file.fence.watchdog,
+        fencing=None if file.fence.exec is None else _fencing(file.fence.exec),
         log=LogSettings(file.log.level, file.log.format),
     )
 
@@ -110,6 +115,10 @@ def _etcd(keys: EtcdKeys) -> EtcdSettings:
         password=keys.password,
         password_file=keys.password_file,
     )
+
+
+def _fencing(keys: ExecKeys) -> FenceCommand:
+    return FenceCommand(tuple(keys.command), keys.timeout, keys.user)
 
 
 def _group(keys: RouterKeys | GroupKeys, routers: tuple[RouterRules, ...]) -> GroupRules:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -20,6 +21,7 @@ from pydantic import (
 
 from haagent.config.values import (
     DAY,
+    Absolute,
     Choice,
     Endpoint,
     Host,
@@ -124,10 +126,34 @@ class GroupKeys(_Section):
     preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
 
 
+def _program(command: list[str]) -> list[str]:
+    try:
+        Absolute().parse(command[0])
+    except ValueError as error:
+        raise ValueError(f"the program {error}") from None
+    return command
+
+
+class ExecKeys(_Section):
+    """A program that must confirm that a node is fenced before anything is claimed from it; run without a shell."""
+
+    command: Annotated[list[Annotated[str, Text()]], AfterValidator(_program)] = Field(min_length=1, max_length=64)
+    timeout: Annotated[Duration, Span(100 * MS, 60 * S)] = 5 * S
+    user: Annotated[str | None, Text(longest=64)] = None
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise ValueError("must be a mapping")
+    return value
+
+
 class FenceKeys(_Section):
-    """What keeps the kernel from answering past the lease, whatever becomes of the agent."""
+    """What keeps a node from answering past its lease, whatever becomes of its agent. All but `gate` are extra."""
 
     gate: Annotated[GateKind, Choice(tuple(GateKind), GateKind)] = GateKind.NFT
+    watchdog: Annotated[str | None, Absolute()] = None
+    exec: Annotated[ExecKeys | None, BeforeValidator(_given)] = None
 
 
 class LogKeys(_Section):

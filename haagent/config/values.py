@@ -162,6 +162,19 @@ class Text(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Absolute(_Kind):
+    """The path of a file, from the root on."""
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, str) and value.isprintable() and re.fullmatch(r"/.{1,4095}", value):
+            return value
+        raise ValueError("must be an absolute path")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^/.", "maxLength": 4096}
+
+
+@dataclass(frozen=True, slots=True)
 class Password(_Kind):
     """The password of VRRPv2's simple authentication: bytes on the wire, so ASCII only (RFC 2338 5.3.6)."""
 

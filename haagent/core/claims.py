@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from haagent.core.fencing import CLEAR, Verdict
 from haagent.core.lease import Held, Lease
 from haagent.core.model import Ask, Commit, GroupRules, Rules
 from haagent.core.records import Guard, HistoryEntry, Intent, Key, Kind, LeaseValue, OwnerRecord, Put, Standing
@@ -16,7 +17,10 @@ HISTORY_KEPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a decision rests on. `faults`: why this node must not own the group now, by name; empty if it may."""
+    """What a decision rests on. `faults`: why this node must not own the group now, by name; empty if it may.
+
+    `fence`: whether a claim must wait until who held the group is fenced.
+    """
 
     rules: Rules
     group: GroupRules
@@ -25,6 +29,7 @@ class Situation:
     standing: Standing
     faults: tuple[str, ...]
     now: Instant
+    fence: Verdict = CLEAR
 
 
 def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
@@ -137,6 +142,24 @@ def wish(at: Situation, ask: Ask, by: str) -> Commit:
     intent = Intent(at.rules.node, epoch(at), by)
     put = Put(Key(Kind.INTENTS, at.group.name), intent)
     return Commit(ask, (_record_unchanged(at),), (put,), (), patience=at.rules.ttl)
+
+
+def outranks_owner(at: Situation) -> bool:
+    """Whether we preempt, and the present owner's priority is lower than ours."""
+    record = at.view.record(at.group.name)
+    if not at.group.preempt or record is None or record.clean or record.node == at.rules.node:
+        return False
+    owner = at.view.members.get(record.node)
+    standing = owner.standings.get(at.group.name) if owner is not None else None
+    return standing is not None and at.standing.priority > standing.priority
+
+
+def wanted_target(at: Situation, epoch: int) -> str | None:
+    """The node that an intent for this epoch names, if it may own and its lease runs."""
+    intent = at.view.intents.get(at.group.name)
+    if intent is None or intent.from_epoch != epoch or intent.to == at.rules.node:
+        return None
+    return intent.to if able(at, intent.to) is not None else None
 
 
 def able(at: Situation, node: str) -> str | None:

@@ -11,7 +11,7 @@ from haagent.core.view import View
 
 
 class Timer(NamedTuple):
-    """What a timer is for: "renew" and "lapse" of the lease, "group" and "router" by name."""
+    """What a timer is for: "renew" and "lapse" of the lease, "group", "router" and "fence" (an incarnation) by name."""
 
     what: str
     name: str = ""

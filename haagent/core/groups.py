@@ -7,6 +7,7 @@ from dataclasses import replace
 from haagent.core import claims, fitness, ownership, roles, vrrp
 from haagent.core.claims import Situation
 from haagent.core.context import Context, Timer
+from haagent.core.fencing import Fences
 from haagent.core.membership import Membership
 from haagent.core.model import (
     AddressesInstalled,
@@ -22,7 +23,7 @@ from haagent.core.model import (
     Rules,
     Unanswered,
 )
-from haagent.core.ownership import Decision, Following, GroupState, Leaving, Owning
+from haagent.core.ownership import Decision, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.records import OwnerRecord
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -30,13 +31,14 @@ from haagent.core.units import NEVER
 
 
 class Groups:
-    """Keeps `states` and `roles` by group. `touched`: those that the present step has decided on."""
+    """Keeps `states` and `roles` by group, and `fences`. `touched`: those that the present step has decided on."""
 
     def __init__(self, context: Context, renewals: Renewals, membership: Membership, speech: Speech) -> None:
         self.states: dict[str, GroupState] = {}
         self.roles: dict[str, Role] = {}
         self.touched: set[str] = set()
         self.stopping = False
+        self.fences = Fences(context)
         self._retiring: set[str] = set()
         self._context = context
         self._renewals = renewals
@@ -110,6 +112,7 @@ class Groups:
             standing=membership.standings[name],
             faults=membership.faults[name] + held_off,
             now=self._context.now,
+            fence=self.fences.verdict(name),
         )
 
     def _become(self, name: str, decision: Decision) -> None:
@@ -118,6 +121,8 @@ class Groups:
         self.touched.add(name)
         self._context.out += effects
         self._context.timers.set(Timer("group", name), ownership.due(after))
+        if isinstance(after, Fencing):
+            self.fences.ask(name)
         if isinstance(before, Owning) and not isinstance(after, Owning):
             self._speech.demote(self._context.rules.groups[name])
             self._speech.fit(self._context.rules.groups[name], not self._membership.faults[name])

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
+from haagent.core.asking import Ask
+from haagent.core.asking import Asking as Asking  # noqa: PLC0414 - a word of this vocabulary, too
+from haagent.core.fence import Fence, FenceConfirmed, FenceRefused, FenceTimedOut
 from haagent.core.records import Guard, Key, Put, Revision, Seen
 from haagent.core.units import MS, Duration, Instant, S
 
@@ -64,7 +66,8 @@ class GroupRules:
 class Rules:
     """What a node goes by. `host` names the kernel it keeps, `incarnation` this start of the agent.
 
-    `gated`: a gate in the kernel ends what an incarnation may answer for, even if that died.
+    `gated`: a gate in the kernel ends what an incarnation may answer for, even if that died. `fence`: how long the
+    fencing of a holder that lapsed may take, which must be confirmed before it is claimed from; 0: none is asked for.
     """
 
     node: str
@@ -77,28 +80,7 @@ class Rules:
     guard: Duration = 20 * MS
     stagger: Duration = 20 * MS
     gated: bool = False
-
-
-# --- questions -----------------------------------------------------------------------------------------------
-
-
-class Asking(StrEnum):
-    """What a question is about."""
-
-    RENEW = "renew"
-    CLAIM = "claim"
-    RELEASE = "release"
-    MEMBER = "member"
-    INTENT = "intent"
-    LOOK = "look"
-
-
-class Ask(NamedTuple):
-    """A question to etcd: of which kind, about which group or node, the how-manieth."""
-
-    kind: Asking
-    name: str
-    number: int
+    fence: Duration = 0
 
 
 # --- events --------------------------------------------------------------------------------------------------
@@ -247,6 +229,9 @@ Event = (
     | GateClosed
     | InterfaceChanged
     | AdvertReceived
+    | FenceConfirmed
+    | FenceRefused
+    | FenceTimedOut
     | RulesChanged
     | StopRequested
     | TimePassed
@@ -374,6 +359,7 @@ Effect = (
     | ExtendAddresses
     | SendAdvert
     | Announce
+    | Fence
     | RoleChanged
     | Alarm
     | LeaseChanged

@@ -24,6 +24,9 @@ from haagent.core.model import (
     Committed,
     Effect,
     Event,
+    FenceConfirmed,
+    FenceRefused,
+    FenceTimedOut,
     GateClosed,
     InterfaceChanged,
     KernelFailed,
@@ -38,7 +41,7 @@ from haagent.core.model import (
     Unanswered,
     Watched,
 )
-from haagent.core.ownership import GroupState, Owning
+from haagent.core.ownership import Fencing, GroupState, Owning
 from haagent.core.records import Garbage, Key, Kind, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -127,6 +130,7 @@ class Node:
         for name in self._groups.touched & self.groups.keys():
             state = self.groups[name]
             owning = isinstance(state, Owning)
+            assert not isinstance(state, Fencing) or isinstance(lease, Held), f"{name}: fences without a lease"
             assert not owning or claims.is_ours(self.view, self.rules, lease, name), f"{name}: owned by no record"
             for router in self.rules.groups[name].routers:
                 here = self._speech.group_of[router.name] == name  # not in one that a reload takes it from
@@ -165,6 +169,9 @@ class Node:
                 self._groups.decide_all()
             case InterfaceChanged():
                 self._interface(event)
+            case FenceConfirmed() | FenceRefused() | FenceTimedOut():
+                self._groups.fences.answered(event)
+                self._groups.decide_all()
             case RulesChanged(rules):
                 self._groups.reload(rules)
             case StopRequested():
@@ -186,11 +193,15 @@ class Node:
                         self._groups.decide_all()
                     self._membership.sync(self.lease)
                     self.view.drop_expired(context.now)
+                    self._groups.fences.forget()
                 case "group" if timer.name in self.groups:
                     self._groups.decide(timer.name)
                 case "router" if timer.name in self.routers:
                     if self._speech.tick(timer.name):
                         self._groups.decide(self._speech.group_of[timer.name])
+                case "fence":
+                    self._groups.fences.overdue(timer.name)
+                    self._groups.decide_all()
                 case _:
                     pass  # "lapse" was seen to before all else; the others are of what is gone
 
@@ -243,7 +254,7 @@ class Node:
                 self._renewals.unanswered(event.why)
             case Asking.MEMBER:
                 self._membership.answered(ask)
-            case Asking.RENEW | Asking.CLAIM | Asking.RELEASE | Asking.INTENT | Asking.LOOK:
+            case Asking.RENEW | Asking.CLAIM | Asking.RELEASE | Asking.INTENT | Asking.LOOK | Asking.FENCE:
                 pass
         waits = ask.kind in (Asking.CLAIM, Asking.RELEASE) and ask.name in self.groups
         if isinstance(event, Refused):

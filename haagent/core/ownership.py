@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from haagent.core import claims
 from haagent.core.claims import Situation
+from haagent.core.fencing import Clear, Resting
 from haagent.core.lease import Held
 from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, Rules, VirtualAddress
 from haagent.core.records import OwnerRecord
@@ -46,6 +47,14 @@ class Following:
     not_before: Instant = 0
     claim_at: Instant = NEVER
     preempt_at: Instant = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Fencing:
+    """Would claim now, but first the node that held the group must be fenced (`haagent.core.fencing` sees to it)."""
+
+    serial: int
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class Leaving:
     record: OwnerRecord | None = None
 
 
-GroupState = Adopting | Following | Claiming | Owning | Leaving
+GroupState = Adopting | Following | Fencing | Claiming | Owning | Leaving
 
 
 Decision = tuple[GroupState, tuple[Effect, ...]]
@@ -120,7 +129,7 @@ def due(state: GroupState) -> Instant:
             return min(state.claim_at, state.preempt_at)
         case Claiming():
             return state.give_up_at
-        case Owning():
+        case Fencing() | Owning():
             return NEVER
         case Leaving():
             return state.retry_at
@@ -133,6 +142,8 @@ def decide(state: GroupState, at: Situation) -> Decision:
             return _adopt(state, at)
         case Following():
             return _follow(state, at)
+        case Fencing():
+            return _follow(Following(state.serial), at)  # level-triggered: it may be confirmed, or void by now
         case Claiming():
             return _await_claim(state, at)
         case Owning():
@@ -168,16 +179,22 @@ def _follow(state: Following, at: Situation) -> Decision:
         return Following(state.serial, state.not_before), ()
     claim_at = _claim_at(state, at)
     if at.now >= claim_at:
-        return _claim(state, at, at.lease)
+        return (
+            _claim(state, at, at.lease) if isinstance(at.fence, Clear) else (Fencing(state.serial, at.fence.node), ())
+        )
     return _maybe_preempt(replace(state, claim_at=claim_at), at)
 
 
 def _claim_at(state: Following, at: Situation) -> Instant:
     base = at.view.claimable_at(at.group.name, at.rules)
+    if isinstance(at.fence, Resting):
+        base = max(base, at.fence.until)
     if base > at.now:
         return max(base, state.not_before)
     rank = at.view.rank(at.group.name, at.rules, at.standing, at.now)
-    return max(base + rank * at.rules.stagger, state.not_before)
+    # Each candidate has the time to fence by itself: a node that is power-cycled twice is up later.
+    turn = at.rules.stagger if isinstance(at.fence, Clear) else at.rules.stagger + at.rules.fence
+    return max(base + rank * turn, state.not_before)
 
 
 def _claim(state: Adopting | Following, at: Situation, lease: Held) -> Decision:
@@ -230,7 +247,7 @@ def unanswered(state: GroupState, ask: Ask, at: Situation) -> Decision:
 
 def _maybe_preempt(state: Following, at: Situation) -> Decision:
     """Ask the owner to hand over, once its priority has been lower than ours for `preempt_delay`."""
-    if not _outranks_owner(at):
+    if not claims.outranks_owner(at):
         return replace(state, preempt_at=NEVER), ()
     if state.preempt_at == NEVER:
         state = replace(state, preempt_at=at.now + at.group.preempt_delay)
@@ -240,23 +257,6 @@ def _maybe_preempt(state: Following, at: Situation) -> Decision:
     again = at.now + max(at.group.preempt_delay, 4 * at.rules.ttl)
     ask = Ask(Asking.INTENT, at.group.name, serial)
     return replace(state, serial=serial, preempt_at=again), (claims.wish(at, ask, "preempt"),)
-
-
-def _outranks_owner(at: Situation) -> bool:
-    record = at.view.record(at.group.name)
-    if not at.group.preempt or record is None or record.clean or record.node == at.rules.node:
-        return False
-    owner = at.view.members.get(record.node)
-    standing = owner.standings.get(at.group.name) if owner is not None else None
-    return standing is not None and at.standing.priority > standing.priority
-
-
-def _wanted_target(at: Situation, epoch: int) -> str | None:
-    """The node that an intent for this epoch names, if it may own and its lease runs."""
-    intent = at.view.intents.get(at.group.name)
-    if intent is None or intent.from_epoch != epoch or intent.to == at.rules.node:
-        return None
-    return intent.to if claims.able(at, intent.to) is not None else None
 
 
 # --- owning
@@ -283,7 +283,7 @@ def _own(state: Owning, at: Situation) -> Decision:
         return leave(state.serial, state.epoch, at, why)
     if at.faults:
         return leave(state.serial, state.epoch, at, "; ".join(at.faults))
-    target = _wanted_target(at, state.epoch)
+    target = claims.wanted_target(at, state.epoch)
     if target is not None:
         by = at.view.intents[group].by
         return leave(state.serial, state.epoch, at, f"handover to {target} ({by})", to=target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from haagent.core.model import Role
-from haagent.core.ownership import Adopting, Claiming, Following, GroupState, Leaving, Owning
+from haagent.core.ownership import Adopting, Claiming, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.records import OwnerRecord
 
 
@@ -14,7 +14,7 @@ def role(state: GroupState, faults: tuple[str, ...], before: Role) -> Role:
             return Role.MASTER if ready else before
         case Adopting() | Claiming(adopting=True) | Leaving(epoch=0):
             return Role.INIT
-        case Following() | Claiming() | Leaving():
+        case Following() | Fencing() | Claiming() | Leaving():
             return Role.FAULT if faults else Role.BACKUP
 
 

@@ -12,6 +12,10 @@ from haagent.core.model import (
     Alarm,
     Effect,
     Event,
+    Fence,
+    FenceConfirmed,
+    FenceRefused,
+    FenceTimedOut,
     InterfaceChanged,
     KernelFailed,
     LeaseChanged,
@@ -46,6 +50,12 @@ class Narrator:
                 self._interface(event)
             case KernelFailed(group=group, why=why):
                 _LOG.error("%s: the kernel did not do as told: %s", group, why, extra=fields(group=group))
+            case FenceConfirmed(ask):
+                _LOG.info("fencing confirmed", extra=fields(incarnation=ask.name))
+            case FenceRefused(ask, why):
+                _LOG.warning("fencing refused: %s", why, extra=fields(incarnation=ask.name))
+            case FenceTimedOut(ask):
+                _LOG.warning("fencing timed out", extra=fields(incarnation=ask.name))
             case StopRequested():
                 self._stopping = True
                 _LOG.info("stopping: giving up what is owned")
@@ -67,6 +77,9 @@ class Narrator:
                 _LOG.info("lease held: %s", why)
             case LeaseChanged(held=False, why=why, late=late):
                 _LOG.warning("lease lapsed: %s", why, extra=fields(late_ms=late // MS))
+            case Fence(group=group, node=node, incarnation=incarnation, epoch=epoch):
+                about = fields(group=group, incarnation=incarnation, epoch=epoch)
+                _LOG.warning("%s: fencing %s, which held it, before it is claimed", group, node, extra=about)
             case Resign():
                 _LOG.info("everything is given up")
             case _:

@@ -15,13 +15,14 @@ from haagent.core.model import (
     Commit,
     Event,
     ExtendAddresses,
+    Fence,
     InstallAddresses,
     Look,
     RemoveAddresses,
     RouterRules,
     VirtualAddress,
 )
-from haagent.core.units import Instant
+from haagent.core.units import Duration, Instant
 
 Deliver = Callable[[Event], None]
 
@@ -107,6 +108,23 @@ class Speaker(Protocol):
 
     def announce(self, router: str) -> None:
         """Send gratuitous ARP or unsolicited neighbour advertisements for the router's addresses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FenceCommand:
+    """A program that fences nodes: its words, `patience` for each run, and as whom it runs (None: as the agent)."""
+
+    command: tuple[str, ...]
+    patience: Duration
+    user: str | None = None
+
+
+class Fencer(Protocol):
+    """Whatever makes sure of a node by other means than its lease."""
+
+    def fence(self, effect: Fence) -> None:
+        """Answered by `FenceConfirmed`, `FenceRefused` or `FenceTimedOut`; by the last within a second of `until`."""
         ...
 
 

@@ -23,6 +23,7 @@ from haagent.core.model import (
     Effect,
     Event,
     ExtendAddresses,
+    Fence,
     InstallAddresses,
     LeaseChanged,
     Look,
@@ -36,7 +37,7 @@ from haagent.core.model import (
 )
 from haagent.core.units import Instant
 from haagent.runtime.narrator import Narrator
-from haagent.runtime.ports import Deliver, Kernel, Speaker, Store
+from haagent.runtime.ports import Deliver, Fencer, Kernel, Speaker, Store
 from haagent.runtime.recorder import Recorder
 
 _LOG: Final = logging.getLogger("haagent")
@@ -89,19 +90,29 @@ class Ports(Protocol):
     def kernel(self) -> Kernel: ...
     @property
     def speaker(self) -> Speaker: ...
+    @property
+    def fencer(self) -> Fencer: ...
 
     def configure(self, rules: Rules) -> None:
         """The node goes by these rules from now on: called before the effects of the event that changed them."""
         ...
 
+    def changed(self) -> None:
+        """Some group has another role than before."""
+        ...
+
 
 class Pump:
-    """Feeds one node. `resigned` is done when the node has given up everything, `failed` when it must not go on."""
+    """Feeds one node. `resigned` is done when the node has given up everything, `failed` when it must not go on.
+
+    `checked`: after how many steps the node's invariants were found to hold.
+    """
 
     def __init__(self, node: Mind, ports: Ports, clock: Callable[[], Instant]) -> None:
         loop = asyncio.get_running_loop()
         self.resigned: asyncio.Future[None] = loop.create_future()
         self.failed: asyncio.Future[str] = loop.create_future()
+        self.checked = 0
         self._node = node
         self._ports = ports
         self._clock = clock
@@ -166,6 +177,7 @@ class Pump:
         effects = tuple(node.start(now) if event is None else node.feed(event, now))
         entry.effects = effects
         node.check()
+        self.checked += 1
         if node.rules is not self._rules:
             self._rules = node.rules
             self._ports.configure(node.rules)
@@ -175,7 +187,7 @@ class Pump:
         assert self._timer is not None, "started"
         self._timer.arm(node.due())
 
-    def _perform(self, effect: Effect) -> None:  # noqa: C901 - one case an effect
+    def _perform(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one case an effect
         ports = self._ports
         match effect:
             case Commit():
@@ -194,7 +206,11 @@ class Pump:
                 ports.speaker.advert(router, priority)
             case Announce(router=router):
                 ports.speaker.announce(router)
-            case RoleChanged() | Alarm() | LeaseChanged():
+            case Fence():
+                ports.fencer.fence(effect)
+            case RoleChanged():
+                ports.changed()
+            case Alarm() | LeaseChanged():
                 pass  # told by the narrator
             case Resign():
                 if not self.resigned.done():

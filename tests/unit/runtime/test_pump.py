@@ -20,6 +20,7 @@ from haagent.core.model import (
     Effect,
     Event,
     ExtendAddresses,
+    Fence,
     InstallAddresses,
     InterfaceChanged,
     KernelFailed,
@@ -80,7 +81,7 @@ class World:
     def __init__(self) -> None:
         self.done: list[object] = []
         self.on: Callable[[object], None] = lambda what: None
-        self.store = self.kernel = self
+        self.store = self.kernel = self.fencer = self
         self.speaker = Voice(self._note)
 
     def _note(self, what: object) -> None:
@@ -110,6 +111,12 @@ class World:
 
     def configure(self, rules: Rules) -> None:
         self._note(("configure", rules))
+
+    def changed(self) -> None:
+        self._note("changed")
+
+    def fence(self, effect: Fence) -> None:
+        self._note(effect)
 
     def arm(self, at: Instant) -> None:
         self._note(("arm", at))
