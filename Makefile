@@ -10,6 +10,7 @@ BIN := .venv/bin
 JOBS ?= 2
 SEED ?=
 SEEDS ?= $(if $(SEED),1,1000)
+TRIALS ?= 20
 ARGS ?=
 
 # The tests in the order in which a failure says most: the cheap ones first; directories not named here come last.
@@ -49,6 +50,10 @@ sim: venv  ## whole clusters in virtual time: SEEDS=1000, or SEED=… to replay 
 .PHONY: bench
 bench: root deps venv  ## gaps and overlaps that a client sees, measured in the lab (root)
 	PYTHONPATH=. $(BIN)/python tests/bench/run.py $(ARGS)
+
+.PHONY: chaos
+chaos: root deps venv  ## random faults on real agents: TRIALS=20, SEED=… (root)
+	$(BIN)/python -m haagent.lab.chaos --trials $(TRIALS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: acceptance
 acceptance: check test sim bench demo  ## all of the above, one after the other (root)

@@ -1,0 +1,68 @@
+"""The cluster that chaos is done to: a sync group of an IPv4 and an IPv6 address, and agents whose clock can be set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from haagent.core.units import MS, Duration
+from haagent.lab.chaos.plan import Reload
+from haagent.lab.chaos.wallclock import Dial
+from haagent.lab.cluster import GROUP, NAME, Cluster, web_router
+from haagent.lab.host import Host
+from haagent.lab.lab import Lab
+from haagent.lab.topology import vip4, vip6
+
+VIPS = (vip4(), vip6())
+
+
+class ChaosCluster(Cluster):
+    """`gate` as in `fence.gate`, None for the agent's default. `variants` are what a reload may change."""
+
+    def __init__(self, lab: Lab, ttl: Duration, gate: str | None = None) -> None:
+        keys: dict[str, Any] = {"groups": _group()}
+        if gate is not None:
+            keys["fence"] = {"gate": gate}
+        super().__init__(lab, ttl=_text(ttl), routers=_routers(), keys=keys)
+        self.dials = {host.name: Dial(lab.directory / f"{host.name}.clock") for host in lab.hosts}
+        self.variants: Mapping[Reload, Mapping[str, Any]] = {
+            Reload.SHORTER: {"lease": {"ttl": _text(max(ttl // 2, 300 * MS))}},
+            Reload.LONGER: {"lease": {"ttl": _text(ttl * 3 // 2)}},
+            Reload.PRIORITY: {"virtual_routers": _routers(priority=200), "groups": _group(preempt=True)},
+            Reload.ADDRESSES: {"virtual_routers": _routers(second=True)},
+        }
+
+    def program(self, host: Host) -> Sequence[str]:
+        """The agent, with a wall clock of its own."""
+        return ["-m", "haagent.lab.chaos.wallclock", str(self.dials[host.name].path)]
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every change of owner that etcd remembers, oldest first: `node`, `epoch`, `reason`, `since`."""
+        text = self.lab.etcd.ctl("get", "--prefix", "--print-value-only", f"/haagent/{NAME}/history/{self.group}/")
+        entries: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line]
+        return sorted(entries, key=lambda entry: int(entry["epoch"]))
+
+    def unchange(self, host: Host) -> None:
+        """Have the host's agent go by the configuration that it began with."""
+        self.differences.pop(host.name, None)
+        self.reload(host)
+
+
+def _group(**changes: Any) -> list[dict[str, Any]]:
+    return [{"name": GROUP, "routers": ["web4", "web6"], **changes}]
+
+
+def _routers(*, second: bool = False, **changes: Any) -> list[dict[str, Any]]:
+    four, six = [f"{vip4()}/24"], ["fe80::100/64", f"{vip6()}/64"]  # RFC 9568 5.2.9: the link-local one first
+    if second:
+        four.append(f"{vip4(2)}/24")
+        six.append(f"{vip6(2)}/64")
+    return [
+        web_router(name="web4", addresses=four, **changes),
+        web_router(name="web6", addresses=six, **changes),
+    ]
+
+
+def _text(duration: Duration) -> str:
+    return f"{duration // MS}ms"

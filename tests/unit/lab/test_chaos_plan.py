@@ -1,0 +1,71 @@
+"""A trial's plan: the same for the same seed, within its bounds, and biased to faults that coincide."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haagent.core.units import MS, S
+from haagent.lab.chaos.plan import MOST_ACTIONS, SAME_LAB, Kind, etcd_members, plan, span
+
+MANY = range(2000)
+ttls = st.sampled_from([300 * MS, 1 * S, 3 * S])
+
+
+@given(st.integers(0), ttls)
+def test_a_plan_is_its_seeds_alone_and_keeps_its_bounds(seed: int, ttl: int) -> None:
+    actions = plan(seed, ttl)
+    assert actions == plan(seed, ttl)
+    assert 1 <= len(actions) <= MOST_ACTIONS
+    assert all(before.at <= after.at for before, after in pairwise(actions))
+    for action in actions:
+        assert 0 < action.at <= action.end <= span(ttl)
+        assert action.lasts or action.kind in {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT}
+        assert action.kind is not Kind.STARVE or action.lasts <= 2 * S, "others live on this machine"
+
+
+@given(st.integers(0), ttls)
+def test_no_end_undoes_another_of_its_kind(seed: int, ttl: int) -> None:
+    lasting = [action for action in plan(seed, ttl) if action.lasts]
+    for one, other in permutations(lasting, 2):
+        assert one.kind is not other.kind or one.end < other.at or other.end < one.at
+
+
+def test_every_kind_comes_up_and_members_only_where_there_are_some() -> None:
+    kinds = {True: set[Kind](), False: set[Kind]()}
+    for seed in MANY:
+        kinds[etcd_members(seed) == 3] |= {action.kind for action in plan(seed, 1 * S)}
+    assert kinds[True] == set(Kind)
+    assert set(Kind) - kinds[False] == {Kind.MEMBER_KILL, Kind.MEMBER_CUT}
+
+
+def test_seeds_that_share_a_lab_have_the_same_etcd() -> None:
+    for seed in MANY:
+        assert etcd_members(seed) == etcd_members(seed // SAME_LAB * SAME_LAB)
+
+
+def test_the_gate_of_a_dead_agent_is_left_alone() -> None:
+    for seed in MANY:
+        kinds = {action.kind for action in plan(seed, 1 * S)}
+        assert Kind.UNFENCE not in kinds or not kinds & {Kind.KILL, Kind.STOP, Kind.STARVE}
+
+
+@pytest.mark.parametrize("ttl", [300 * MS, 1 * S])
+def test_most_plans_have_faults_that_coincide(ttl: int) -> None:
+    """Together, at each other's end, or when a lease ends that the first may have stranded."""
+    together = at_the_lease = 0
+    for seed in MANY:
+        pairs = list(permutations(plan(seed, ttl), 2))
+        together += any(abs(b.at - a.at) <= 40 * MS or abs(b.at - a.end) <= 60 * MS for a, b in pairs)
+        at_the_lease += any(0.7 * ttl <= b.at - a.at <= 1.1 * ttl for a, b in pairs)
+    assert together > len(MANY) * 0.5
+    assert at_the_lease > len(MANY) * 0.5
+
+
+def test_actions_say_what_they_are() -> None:
+    told = {str(action) for seed in MANY for action in plan(seed, 1 * S)}
+    assert {"SIGSTOP", "packets lost (3 %, out)", "etcd member killed (e2)", "clock stepped (+7 h)"} <= told
+    assert {"cut off from etcd (inward)", "config reloaded (second addresses)", "cable pulled (service)"} <= told
