@@ -28,6 +28,10 @@ from haagent.core.model import (
     Effect,
     Event,
     ExtendAddresses,
+    Fence,
+    FenceConfirmed,
+    FenceRefused,
+    FenceTimedOut,
     InstallAddresses,
     InterfaceChanged,
     LeaseChanged,
@@ -99,6 +103,7 @@ class Talk:
         self.asked: dict[str, Commit | Look] = {}
         self.removals: dict[str, RemoveAddresses] = {}
         self.installs: dict[str, InstallAddresses] = {}
+        self.fences: dict[str, Fence] = {}
         self.peers = ""
         self.now = 0
 
@@ -151,6 +156,13 @@ class Talk:
 
     def kernel_installed(self, at: float, group: str = "web") -> list[str]:
         return self.feed(at, AddressesInstalled(group, self.installs.pop(group).serial))
+
+    def fenced(self, at: float, node: str = "b", refused: str | None = None, late: bool = False) -> list[str]:
+        """The plug-in's answer about a node: confirmed, unless it is `refused` for a reason, or too `late`."""
+        ask = self.fences.pop(node).ask
+        if late:
+            return self.feed(at, FenceTimedOut(ask))
+        return self.feed(at, FenceConfirmed(ask) if refused is None else FenceRefused(ask, refused))
 
     def hears_advert(self, at: float, source: bytes = B, priority: int = 100, **more: Any) -> list[str]:
         advert = AdvertReceived("vr", source, priority, 1000 * MS, (bytes([10, 0, 0, 100]),))
@@ -210,6 +222,8 @@ class Talk:
                     self.removals[group] = effect
                 case InstallAddresses(group):
                     self.installs[group] = effect
+                case Fence(node=node):
+                    self.fences[node] = effect
                 case _:
                     pass
         return [line(effect) for effect in effects]
@@ -228,7 +242,7 @@ def member_address(node: str) -> bytes:
 # --- as lines
 
 
-def line(effect: Effect) -> str:  # noqa: C901 - one case an effect
+def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
     """One effect, as a script expects it."""
     match effect:
         case Commit():
@@ -250,6 +264,8 @@ def line(effect: Effect) -> str:  # noqa: C901 - one case an effect
             return "resync"
         case Resign():
             return "resign"
+        case Fence(ask, group, node, incarnation, epoch, until):
+            return f"fence {node} ({incarnation}) #{ask.number} for {group} of epoch {epoch} until {until / MS:g}"
         case RoleChanged(group, before, after, why, epoch):
             return f"{group}: {before} -> {after}, epoch {epoch} ({why})"
         case Alarm(kind, subject, detail, raised):
