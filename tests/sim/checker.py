@@ -5,13 +5,15 @@
 2. Kernels: a kernel may answer beyond its agent's right only with an excuse: the agent did not run when its right
    ended, or the kernel itself was in trouble. Such overlaps are counted. No excuse covers a release or a handover that
    was written while the writer's kernel still answered.
-3. Adverts are sent only by right, epochs only grow within a history, and the core's own invariants hold.
+3. Where there is a fencing plug-in, nothing is claimed from who lapsed before it has confirmed.
+4. Adverts are sent only by right, epochs only grow within a history, and the core's own invariants hold.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from haagent.core.fencing import victim
 from haagent.core.lease import Held
 from haagent.core.model import Asking, Commit, SendAdvert
 from haagent.core.ownership import Leaving, Owning
@@ -153,6 +155,13 @@ class Checker:
         """A transaction leaves the host."""
         if effect.ask.kind is Asking.RELEASE:
             self._only_when_silent(agent, effect, "asks to give up")
+        if effect.ask.kind is Asking.CLAIM:
+            self._only_when_fenced(agent, effect.ask.name)
+
+    def _only_when_fenced(self, agent: Agent, group: str) -> None:
+        record = victim(agent.node.view, agent.node.rules, group)
+        if record is not None and record.incarnation not in agent.fenced:
+            raise Violation(f"{agent!r} claims {group} from {record.incarnation}, which is not fenced")
 
     def commits(self, agent: Agent, effect: Commit) -> None:
         """A transaction's guards hold: it is about to be done."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
+from haagent.core.fencing import LONGEST_PAUSE
 from haagent.core.model import (
     AdvertReceived,
     GroupRules,
@@ -22,6 +24,8 @@ from tests.sim.world import World
 NODES = (3, 3, 3, 3, 3, 4, 4, 5, 5, 7)
 STRONGEST = bytes([10, 0, 0, 255])
 """The source of a stranger that wins every tie."""
+FENCING = (0, 0, 0, 0, 200 * MS, 1 * S)
+"""How long the fencing plug-in may take, where there is one."""
 LONG_TTL = 12 * S
 """In some worlds: so long that drift alone exceeds margin and guard."""
 TTLS = (300 * MS, 600 * MS, 1 * S, 1 * S, 1 * S, 2 * S, 3 * S, 3 * S)
@@ -39,6 +43,7 @@ class Cluster:
         self.longest = ttl
         self.strangers = strangers
         self.size = 0
+        self.fence: Duration = 0
         self.groups: dict[str, GroupRules] = {}
         self.priorities: dict[tuple[str, str], int] = {}
         self._boots = 0
@@ -58,6 +63,8 @@ class Cluster:
             # At the edge, a clock is as fast or as slow as any may be.
             made.add_host(f"n{number + 1}", rng.choice((-SKEW, SKEW)) if edge else rng.randint(-SKEW, SKEW))
         _draw_delays(world)
+        apart = Random(f"fencing in {world.seed}")  # a draw more would make another world of every seed
+        made.fence = apart.choice(FENCING)
         return made
 
     @classmethod
@@ -122,7 +129,7 @@ class Cluster:
             )
             for name, group in self.groups.items()
         }
-        return Rules(node, incarnation, host, "1", groups, ttl=self.ttl)
+        return Rules(node, incarnation, host, "1", groups, ttl=self.ttl, fence=self.fence)
 
     def _priority(self, node: str, group: str) -> int:
         found = self.priorities.get((node, group))
@@ -260,7 +267,8 @@ class Cluster:
     def patience(self) -> Duration:
         """How long after healing every group must have its owner."""
         listening = 4 * max(INTERVALS) + 1 * S if self.strangers is Strangers.YIELD else 0
-        return 3 * self.longest + 2 * S + listening
+        fencing = LONGEST_PAUSE + self.size * self.fence if self.fence else 0
+        return 3 * self.longest + 2 * S + listening + fencing
 
     def holders(self) -> list[tuple[Instant, Host, Agent]]:
         """Who has the right to a group now, and until when (real time)."""

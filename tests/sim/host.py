@@ -17,6 +17,7 @@ from haagent.core.model import (
     Effect,
     Event,
     ExtendAddresses,
+    Fence,
     InstallAddresses,
     InterfaceChanged,
     LeaseChanged,
@@ -35,6 +36,7 @@ from haagent.core.node import Node
 from haagent.core.units import MS, NEVER, US, Duration, Instant
 from tests.sim.etcd import NO_SESSION, Session
 from tests.sim.kernel import Kernel
+from tests.sim.plug_in import fence
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -104,6 +106,7 @@ class Agent:
         self.stream_tail: Instant = 0
         self.said: dict[SendAdvert, AdvertReceived] = {}
         self.said_by: Rules | None = None
+        self.fenced: set[str] = set()
         self._inbox: list[Event] = []
         self._unperformed: list[Effect] = []
         self._wake_at: Instant = NEVER
@@ -278,4 +281,5 @@ _PERFORM: dict[type[Effect], Callable[[Agent, Any], None]] = {
     Alarm: Agent._nothing,
     LeaseChanged: Agent._nothing,
     Resign: Agent._resign,
+    Fence: fence,
 }

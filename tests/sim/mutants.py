@@ -14,6 +14,7 @@ from typing import Any
 from haagent.core import claims, lease, ownership, view, vrrp
 from haagent.core.claims import Situation
 from haagent.core.context import LAPSE, Context
+from haagent.core.fencing import CLEAR, Fences
 from haagent.core.lease import Asked, Held, Lease
 from haagent.core.model import (
     Ask,
@@ -21,6 +22,9 @@ from haagent.core.model import (
     Commit,
     Committed,
     Event,
+    FenceConfirmed,
+    FenceRefused,
+    FenceTimedOut,
     GroupRules,
     RouterRules,
     Rules,
@@ -503,6 +507,18 @@ _mutant(
     seeds=120,
 )
 _mutant("epoch-kept", "a claim does not raise the epoch", (claims, "epoch", lambda at: _epoch(at) - 1))
+
+# --- fencing
+
+_mutant("unfenced", "a claim does not wait for the fencing", (Fences, "verdict", lambda fences, group: CLEAR))
+
+
+def _refused_is_confirmed(fences: Fences, event: FenceConfirmed | FenceRefused | FenceTimedOut) -> None:
+    _fence_answered(fences, FenceConfirmed(event.ask))
+
+
+_fence_answered = Fences.answered
+_mutant("refused-is-fenced", "any answer confirms the fencing", (Fences, "answered", _refused_is_confirmed))
 
 # --- adverts
 
