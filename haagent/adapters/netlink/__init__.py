@@ -12,8 +12,8 @@ group or the lease ends. `RemoveAddresses` deletes the group's addresses with wh
 configured, by whomever; those that another group wants too stay.
 
 A virtual address with a subnet's prefix that came before the interface's own address in that subnet is the primary
-one for the kernel, which deletes the others with it unless `net.ipv4.conf.*.promote_secondaries` is 1. The
-default prefix, /32, has no such company.
+one for the kernel, which deletes the others with it unless `promote_secondaries` is 1: then it is set (`promote`).
+The default prefix, /32, has no such company.
 """
 
 from haagent.adapters.netlink.adapter import NetlinkKernel

@@ -71,6 +71,7 @@ class Ledger:
         self._groups: dict[str, dict[Place, VirtualAddress]] = {}
         self._wanted: dict[Place, _Wanted] = {}
         self._unchecked: set[Place] = set()
+        self._leading: set[str] = set()
         self._links: dict[int, Link] = {}
         self._indices: dict[str, int] = {}
         self._held: dict[int, dict[bytes, dict[int, Held]]] = {}
@@ -220,6 +221,11 @@ class Ledger:
                 found += [Drop(index, place, p) for p, held in prefixes.items() if self._is_stray(place, held)]
         return found
 
+    def leading(self) -> set[str]:
+        """The interfaces where one of our addresses has become the first of its IPv4 subnet; told once."""
+        found, self._leading = self._leading, set()
+        return found
+
     def drops(self, addresses: Iterable[VirtualAddress]) -> list[Drop]:
         """Delete these, believed to be there or not, with whatever prefix. No interface: nothing to do."""
         found: dict[tuple[Place, int], Drop] = {}
@@ -293,7 +299,10 @@ class Ledger:
                 return self._learn_link(news)
             case Held(index, address, prefix):
                 self._held.setdefault(index, {}).setdefault(address, {})[prefix] = news
-                return self._touch(index, address)
+                touched = self._touch(index, address)
+                if len(address) == 4 and prefix < 32 and self._is_ours(news) and not news.secondary:
+                    self._leading |= {name for name in touched if Place(name, address) in self._wanted}
+                return touched
             case Gone(index, b""):
                 self._held.pop(index, None)
                 link = self._links.pop(index, None)

@@ -21,6 +21,7 @@ from typing import Final
 
 from haagent.adapters.netlink.ledger import Drop, Ledger, Place, Put, Why, place_of
 from haagent.adapters.netlink.limiter import Limiter
+from haagent.adapters.netlink.promote import promote_secondaries
 from haagent.adapters.netlink.rtnl import Events, OverrunError, Refusal, Requests, delete_address, set_address
 from haagent.core.model import (
     AddressesInstalled,
@@ -325,6 +326,8 @@ class Worker:
             self._counters["overrun"] += 1
             log.warning("netlink: too many changes at once, reading everything anew")
             touched = self._relearn()
+        for name in self._ledger.leading():
+            promote_secondaries(name)
         self._report(touched & self._watched)
 
     def _relearn(self) -> set[str]:
