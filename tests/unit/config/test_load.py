@@ -19,7 +19,7 @@ from haagent.config.load import Invalid, Loaded, load
 from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Strangers, VirtualAddress
 from haagent.core.units import MS, S
-from haagent.runtime.ports import Checksum, GateKind, RouterWire
+from haagent.runtime.ports import Checksum, FenceCommand, GateKind, RouterWire
 
 WHOLE = """
     node: n1
@@ -54,7 +54,10 @@ WHOLE = """
          checksum: plain, strangers: yield, preempt: yes, preempt_delay: 0}
     groups:
       - {name: site, routers: [web, web6], preempt_delay: 90s}
-    fence: {gate: bpf}
+    fence:
+      gate: bpf
+      watchdog: /dev/watchdog
+      exec: {command: [/usr/local/bin/fence, --off, "a word"], timeout: 2.5s, user: nobody}
     log: {level: debug, format: json}
 """
 
@@ -96,7 +99,9 @@ def test_everything_that_can_be_said():
     assert (got.etcd.ca, got.etcd.cert, got.etcd.key) == ("ca.pem", "n1.pem", "n1.key")
     assert (got.etcd.user, got.etcd.password, got.etcd.password_file) == ("haagent", "0123", None)
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1500 * MS, 40 * MS, 25 * MS)
-    assert got.gate is GateKind.BPF
+    assert (got.gate, got.watchdog) == (GateKind.BPF, "/dev/watchdog")
+    assert got.fencing == FenceCommand(("/usr/local/bin/fence", "--off", "a word"), 2500 * MS, "nobody")
+    assert got.rules(host="h", incarnation="i", version="0").fence == 2500 * MS
     assert (got.log.level, got.log.format) == ("debug", "json")
     web = RouterRules(
         name="web",
@@ -151,7 +156,7 @@ def test_the_least_that_must_be_said():
     got = config(LEAST)
     assert got.node == "h1"
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1 * S, 30 * MS, 20 * MS)
-    assert got.gate is GateKind.NFT
+    assert (got.gate, got.watchdog, got.fencing) == (GateKind.NFT, None, None)
     assert (got.log.level, got.log.format) == ("info", "text")
     router = got.routers[0]
     assert (router.rules.version, router.rules.priority, router.rules.advert_interval) == (3, 100, 1 * S)
@@ -160,6 +165,12 @@ def test_the_least_that_must_be_said():
     assert list(rules.groups) == ["web"]
     assert not rules.groups["web"].preempt
     assert (rules.node, rules.ttl, rules.margin, rules.guard) == ("h1", 1 * S, 30 * MS, 20 * MS)
+    assert rules.fence == 0
+
+
+def test_a_fencing_program_needs_no_more_than_its_path():
+    got = config(dedent(LEAST) + "fence: {exec: {command: [/sbin/fence]}}\n")
+    assert got.fencing == FenceCommand(("/sbin/fence",), 5 * S, None)
 
 
 def test_a_password_is_in_no_repr():

@@ -162,6 +162,7 @@ def test_effects_are_performed_in_their_order():
     install = InstallAddresses("web", 1, (), NEVER)
     remove = RemoveAddresses("web", 2)
     look = Look(ASK, (), MS)
+    fence = Fence(Ask(Asking.FENCE, "i2", 1), "web", "n2", "i2", 7, NEVER)
     every: list[Effect] = [
         COMMIT,
         look,
@@ -171,6 +172,7 @@ def test_effects_are_performed_in_their_order():
         ExtendAddresses(5),
         SendAdvert("web", 0),
         Announce("web"),
+        fence,
         RoleChanged("web", Role.INIT, Role.BACKUP, "why", 0),
         Alarm("kind", "subject", "detail", True),
         LeaseChanged(True, "why"),
@@ -181,6 +183,7 @@ def test_effects_are_performed_in_their_order():
     async def body(pump: Pump) -> None:
         assert pump.resigned.done()
         assert not pump.failed.done()
+        assert pump.checked == 1
 
     with_pump(mind, world, body)
     assert world.done == [
@@ -192,6 +195,8 @@ def test_effects_are_performed_in_their_order():
         ExtendAddresses(5),
         ("advert", "web", 0),
         ("announce", "web"),
+        fence,
+        "changed",
         ("arm", NEVER),
     ]
 
