@@ -92,7 +92,7 @@ def found(name: str) -> str:
     return ""
 
 
-def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 40, story: str = "", redundant: str = "") -> None:
+def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 60, story: str = "", redundant: str = "") -> None:
     MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant)
 
 
@@ -340,6 +340,7 @@ _mutant(
     "name-is-enough",
     "a predecessor of the same name on another host is not waited for",
     (View, "_claimable_at", _name_is_enough),
+    seeds=150,
 )
 
 
@@ -400,7 +401,12 @@ def _answer_overrides(known: View, seen: Seen, rules: Rules, now: Instant) -> bo
 
 
 _mutant("older-overrides", "an answer's older news overrides newer", (View, "answer", _answer_overrides))
-_mutant("rewound-ignored", "nobody notices another history", (View, "rewound", lambda known, listed: False))
+_mutant(
+    "rewound-ignored",
+    "nobody notices another history",
+    (View, "rewound", lambda known, listed: False),
+    seeds=150,
+)
 
 
 def _claimable_unsettled(known: View, group: str, rules: Rules) -> Instant:
