@@ -25,12 +25,10 @@ from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Rehearsal
 from haagent.lab.topology import vip4
 from tests.integration.clusters import Story, answering, one_owner, others, silence
-from tests.integration.conftest import Measure
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.filterwarnings("default::tests.integration.clusters.StallWarning"),
 ]
 
 VIP = vip4()
@@ -119,10 +117,10 @@ class Scene:
             found = [self.story.wait(pattern, host.name) for pattern in patterns]
             assert found == sorted(found, key=lambda line: line.at), found
 
-    def finish(self, measure: Measure) -> None:
+    def finish(self) -> None:
         """One owner throughout, who stays; and a log that a person can read."""
         time.sleep(0.3)
-        one_owner(self.story, self.prober, self.since, measure)
+        one_owner(self.story, self.prober, self.since)
         for host in self.lab.hosts:
             lines = self.story.lines(host.name)
             told = "\n".join(line.text for line in lines)
@@ -149,9 +147,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scene]:
 
 
 @pytest.mark.parametrize("end", [lambda etcd: etcd.stop(), lambda etcd: etcd.kill()], ids=["stopped", "killed"])
-def test_etcd_is_away_for_longer_than_the_lease(
-    alone: Scene, end: Callable[[object], object], measure: Measure
-) -> None:
+def test_etcd_is_away_for_longer_than_the_lease(alone: Scene, end: Callable[[object], object]) -> None:
     """Without failsafe nobody may own then: the owner lets go, and one claims when etcd is back."""
     alone.begin()
     end(alone.etcd)
@@ -163,10 +159,10 @@ def test_etcd_is_away_for_longer_than_the_lease(
     assert alone.prober.wait_for_answer(VIP, after=back).at - back < 5 * 10**9
     alone.each_says(r"^etcd: 10\.78\.0\.201:2379: not connected", r"^etcd: 10\.78\.0\.201:2379: connected")
     alone.each_says("^alarm: etcd-silent", "^alarm over: etcd-silent")
-    alone.finish(measure)
+    alone.finish()
 
 
-def test_etcd_is_restarted_at_once(alone: Scene, measure: Measure) -> None:
+def test_etcd_is_restarted_at_once(alone: Scene) -> None:
     """A restart may be quicker than the lease, or not: either the owner keeps the address, or it lets go cleanly."""
     alone.begin()
     alone.etcd.kill()
@@ -174,20 +170,20 @@ def test_etcd_is_restarted_at_once(alone: Scene, measure: Measure) -> None:
     alone.each_says("201:2379: not connected", "201:2379: connected")
     time.sleep(1.5)
     (alone.lapsed if alone.story.lines(alone.owner, "^lease lapsed") else alone.kept)()
-    alone.finish(measure)
+    alone.finish()
 
 
-def test_a_pause_shorter_than_the_lease_is_nothing(alone: Scene, measure: Measure) -> None:
+def test_a_pause_shorter_than_the_lease_is_nothing(alone: Scene) -> None:
     alone.begin()
     alone.etcd.pause()
     time.sleep(0.3)
     alone.etcd.resume()
     time.sleep(1)
     alone.kept()
-    alone.finish(measure)
+    alone.finish()
 
 
-def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene, measure: Measure) -> None:
+def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene) -> None:
     """The connections stay open and nothing answers: only the deadlines of calls tell. Late answers change nothing."""
     alone.begin()
     alone.etcd.pause()
@@ -197,10 +193,10 @@ def test_a_pause_longer_than_the_lease_is_an_outage(alone: Scene, measure: Measu
     alone.lapsed()
     alone.each_says("^etcd: answers: no endpoint does", "^etcd: answers: again")
     alone.each_says("^alarm: etcd-silent", "^alarm over: etcd-silent")
-    alone.finish(measure)
+    alone.finish()
 
 
-def test_history_is_compacted_while_a_watch_is_behind(alone: Scene, measure: Measure) -> None:
+def test_history_is_compacted_while_a_watch_is_behind(alone: Scene) -> None:
     """A backup does not read for a while; what it missed is compacted away. It says so, lists anew, and follows."""
     alone.begin()
     backup = others(alone.cluster, alone.owner)[0].name
@@ -215,7 +211,7 @@ def test_history_is_compacted_while_a_watch_is_behind(alone: Scene, measure: Mea
     assert alone.cluster.epoch() == alone.epoch
     assert silence(alone.prober, VIP, alone.since) < SHORT_MS
     assert not alone.story.lines(alone.owner)
-    alone.finish(measure)
+    alone.finish()
 
 
 def write_much(scene: Scene, count: int = 1500) -> None:
@@ -231,7 +227,7 @@ def write_much(scene: Scene, count: int = 1500) -> None:
                 assert connection.getresponse().read()
 
 
-def test_etcd_is_wiped(alone: Scene, measure: Measure) -> None:
+def test_etcd_is_wiped(alone: Scene) -> None:
     """All data is gone, and revisions count anew: all let go at once, wait a ttl, and epochs go on where they were."""
     alone.begin()
     alone.etcd.wipe()
@@ -242,13 +238,13 @@ def test_etcd_is_wiped(alone: Scene, measure: Measure) -> None:
         "^alarm over: etcd-rewound",
     )
     assert alone.cluster.epoch() == alone.epoch + 1
-    alone.finish(measure)
+    alone.finish()
 
 
 # --- three members
 
 
-def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(three: Scene, measure: Measure) -> None:
+def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(three: Scene) -> None:
     three.begin()
     leader = three.etcd.leader()
     leader.kill()
@@ -258,10 +254,10 @@ def test_the_leader_is_killed_and_elections_are_quicker_than_the_lease(three: Sc
     leader.start()
     three.each_says(f"^etcd: {name(leader)}: connected$")
     three.kept()
-    three.finish(measure)
+    three.finish()
 
 
-def test_a_follower_is_killed(three: Scene, measure: Measure) -> None:
+def test_a_follower_is_killed(three: Scene) -> None:
     three.begin()
     leader = three.etcd.leader()
     follower = next(member for member in three.etcd.members if member is not leader)
@@ -270,11 +266,11 @@ def test_a_follower_is_killed(three: Scene, measure: Measure) -> None:
     follower.start()
     three.each_says(f"^etcd: {name(follower)}: not connected", f"^etcd: {name(follower)}: connected$")
     three.kept()
-    three.finish(measure)
+    three.finish()
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["from the other members", "from everybody"])
-def test_the_leader_is_isolated(three: Scene, whole: bool, measure: Measure) -> None:
+def test_the_leader_is_isolated(three: Scene, whole: bool) -> None:
     """From its fellows only, it still answers clients, with nothing but "no leader"."""
     three.begin()
     leader = three.etcd.leader()
@@ -291,11 +287,11 @@ def test_the_leader_is_isolated(three: Scene, whole: bool, measure: Measure) -> 
     three.lab.heal()
     time.sleep(2)
     three.kept()
-    three.finish(measure)
+    three.finish()
 
 
 @pytest.mark.parametrize("how", ["isolated", "paused"])
-def test_the_member_in_use_falls_silent_and_leads_nothing(three: Scene, how: str, measure: Measure) -> None:
+def test_the_member_in_use_falls_silent_and_leads_nothing(three: Scene, how: str) -> None:
     """The owner's calls and its watch hang there, and nothing tells but time: it must find another within its lease.
 
     Two seconds: less than TCP takes to give up.
@@ -317,10 +313,10 @@ def test_the_member_in_use_falls_silent_and_leads_nothing(three: Scene, how: str
     three.lab.heal()
     time.sleep(1)
     three.kept()
-    three.finish(measure)
+    three.finish()
 
 
-def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(three: Scene, measure: Measure) -> None:
+def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(three: Scene) -> None:
     """300 ms against an election of a second: the owner lets go in time, and one claims when there is a leader."""
     three.set_ttl("300ms")
     leader = three.etcd.leader()
@@ -328,7 +324,7 @@ def test_the_leader_is_killed_and_the_lease_is_shorter_than_an_election(three: S
     three.lapsed()
     leader.start()
     three.each_says(f"^etcd: {name(leader)}: connected$")
-    three.finish(measure)
+    three.finish()
 
 
 def name(member: Member) -> str:

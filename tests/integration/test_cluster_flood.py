@@ -37,7 +37,6 @@ from tests.integration.speaking import injected
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.filterwarnings("default::tests.integration.clusters.StallWarning"),
 ]
 
 RATE, SECONDS = 10_000, 10.0
@@ -217,7 +216,7 @@ def test_the_address_does_not_move(siege: Siege, measure: Measure) -> None:
     measure("longest_silence_ms", gap)
     assert gap < 150
     assert not siege.story.lines(pattern="-> MASTER|-> BACKUP|lease lapsed")
-    one_owner(siege.story, siege.prober, siege.since, measure)
+    one_owner(siege.story, siege.prober, siege.since)
 
 
 def test_the_owner_is_not_silenced(siege: Siege, measure: Measure) -> None:

@@ -23,7 +23,6 @@ from tests.integration.conftest import Measure
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.filterwarnings("default::tests.integration.clusters.StallWarning"),
 ]
 
 KEPT, ADDED, OTHER = vip4(1), vip4(2), vip4(3)
@@ -78,7 +77,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Generator[Office]:
         yield Office(lab)
 
 
-def test_addresses_come_and_go_while_another_is_held(office: Office, measure: Measure) -> None:
+def test_addresses_come_and_go_while_another_is_held(office: Office) -> None:
     office.begin()
     owner = office.lab.host(office.owner)
     office.reload(virtual_routers=[web_router(addresses=[f"{KEPT}/24", f"{ADDED}/24"])])
@@ -92,20 +91,20 @@ def test_addresses_come_and_go_while_another_is_held(office: Office, measure: Me
     office.kept()
     for vip in (KEPT, ADDED):
         assert office.prober.timeline(office.since).most_at_once(vip) == 1
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
-def test_the_order_and_the_first_address_change(office: Office, measure: Measure) -> None:
+def test_the_order_and_the_first_address_change(office: Office) -> None:
     """The first address is the one that the tests watch; it comes second, and then stays alone. Not a probe is lost."""
     office.begin()
     office.reload(virtual_routers=[web_router(addresses=[f"{ADDED}/24", f"{KEPT}/24"])])
     assert answering(office.prober, ADDED) == office.owner
     office.kept()
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
 @pytest.mark.parametrize("ttl", ["300ms", "3s"])
-def test_the_ttl_changes_while_owning(office: Office, ttl: str, measure: Measure) -> None:
+def test_the_ttl_changes_while_owning(office: Office, ttl: str) -> None:
     """Shorter and longer, the owner first and the others after it. What counts is what stands in etcd afterwards."""
     office.begin()
     names = [office.owner, *(host.name for host in others(office.cluster, office.owner))]
@@ -117,14 +116,14 @@ def test_the_ttl_changes_while_owning(office: Office, ttl: str, measure: Measure
     )
     time.sleep(1)
     office.kept()
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
     fault = office.lab.cut_from_etcd(office.lab.host(office.owner))
     first = office.prober.wait_for_answer(KEPT, after=fault.moment.before, other_than=office.owner)
     lapse = office.story.wait("^lease lapsed", office.owner)
     assert abs(lapse.at - fault.moment.before) < wanted * MS + 100 * MS
     # The record still says which ttl the owner had when it claimed; its lease key says which one it has.
     assert first.at - fault.moment.before < 2 * (wanted + 300) * MS
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
 def test_a_higher_priority_preempts_by_handover(office: Office, measure: Measure) -> None:
@@ -144,10 +143,10 @@ def test_a_higher_priority_preempts_by_handover(office: Office, measure: Measure
     assert gap < 150
     time.sleep(1)
     assert office.cluster.epoch() == office.epoch + 1
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
-def test_a_higher_priority_without_preempt_waits_for_its_turn(office: Office, measure: Measure) -> None:
+def test_a_higher_priority_without_preempt_waits_for_its_turn(office: Office) -> None:
     """Nothing moves; but when the owner stops, the priority decides who is next."""
     office.begin()
     heir = others(office.cluster, office.owner)[-1].name
@@ -158,10 +157,10 @@ def test_a_higher_priority_without_preempt_waits_for_its_turn(office: Office, me
     office.kept()
     office.cluster.agents[office.owner].stop()
     assert answering(office.prober, KEPT) == heir
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
-def test_a_file_that_cannot_be_used_changes_nothing(office: Office, measure: Measure) -> None:
+def test_a_file_that_cannot_be_used_changes_nothing(office: Office) -> None:
     office.begin()
     host = office.lab.host(office.owner)
     path = office.cluster.config(host)
@@ -190,10 +189,10 @@ def test_a_file_that_cannot_be_used_changes_nothing(office: Office, measure: Mea
     office.cluster.reload(host)
     office.story.wait("^reload: nothing changed", host.name)
     office.kept()
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
-def test_a_group_is_added_and_removed(office: Office, measure: Measure) -> None:
+def test_a_group_is_added_and_removed(office: Office) -> None:
     """The second group gets an owner of its own; out of that one's file, it goes to another; out of all files, away."""
     office.begin()
     second = {"name": "db", "vrid": 52, "interface": "eth0", "addresses": [f"{OTHER}/24"]}
@@ -208,10 +207,10 @@ def test_a_group_is_added_and_removed(office: Office, measure: Measure) -> None:
     office.cluster.wait(lambda: not any(OTHER in held(host) for host in office.lab.hosts), "nobody holds it")
     office.cluster.wait(lambda: value(office.cluster, "owners", "db")["clean"], "the record is released")
     office.kept()
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
-def test_many_reloads_in_a_row(office: Office, measure: Measure) -> None:
+def test_many_reloads_in_a_row(office: Office) -> None:
     """Signals come faster than files are read: the last one counts, and nothing is lost on the way."""
     office.begin()
     host = office.lab.host(office.owner)
@@ -221,10 +220,10 @@ def test_many_reloads_in_a_row(office: Office, measure: Measure) -> None:
         time.sleep(0.02)
     assert answering(office.prober, ADDED) == office.owner
     office.kept()
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
-def test_an_address_removed_by_hand_comes_back(office: Office, measure: Measure) -> None:
+def test_an_address_removed_by_hand_comes_back(office: Office) -> None:
     office.begin()
     owner = office.lab.host(office.owner)
     for _ in range(3):
@@ -233,7 +232,7 @@ def test_an_address_removed_by_hand_comes_back(office: Office, measure: Measure)
         time.sleep(0.3)
     office.story.wait(rf"put back {KEPT} on eth0: somebody removed it", office.owner)
     office.kept()
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
 
 
 @pytest.mark.parametrize("by", ["cable", "operator"])
@@ -262,4 +261,4 @@ def test_the_owners_link_goes_down_and_up(office: Office, by: str, measure: Meas
     office.cluster.restore()
     assert answering(office.prober, KEPT) == first.node
     assert office.cluster.epoch() == office.epoch + 1
-    one_owner(office.story, office.prober, office.since, measure)
+    one_owner(office.story, office.prober, office.since)
