@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -195,3 +196,31 @@ def test_nothing_is_claimed_before_the_plug_in_has_confirmed(make_lab: MakeLab, 
     assert cluster.agents[other.name].stop() == 0
     cluster.wait(lambda: cluster.epoch() == epoch + 2 and cluster.owner() == owner, "the first one owns again")
     assert (place / "log").read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("gate, capabilities", [("nft", 2), ("bpf", 3)])
+def test_it_runs_with_the_rights_that_the_unit_gives(make_lab: MakeLab, path: Path, gate: str, capabilities: int):
+    """Those of CapabilityBoundingSet, in that order, that the file says are for everybody, or for this gate."""
+    lab = make_lab(hosts=1, etcd=1)
+    unit = (ROOT / "docs" / "systemd" / "haagent.service").read_text()
+    granted = next(line.split("=")[1].split() for line in unit.splitlines() if line.startswith("CapabilityB"))
+    bounded = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in granted[:capabilities])
+    path.write_text(text(lab) + f"fence: {{gate: {gate}}}\n")
+    confined = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{bounded}"]
+    agent = lab.hosts[0].spawn([*confined, *_HAAGENT, "run", "-c", str(path)], env={"PYTHONPATH": str(ROOT)})
+    give_up = time.monotonic() + 20
+    while VIP not in held(lab.hosts[0]):
+        assert agent.running, agent.output()
+        assert time.monotonic() < give_up, agent.output()
+        time.sleep(0.05)
+    assert agent.stop() == 0
+    assert VIP not in held(lab.hosts[0])
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_understands_the_unit(tmp_path: Path):
+    unit = (ROOT / "docs" / "systemd" / "haagent.service").read_text()
+    copy = tmp_path / "haagent.service"
+    copy.write_text(unit.replace("/usr/local/bin/haagent", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
