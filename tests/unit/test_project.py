@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import haagent
+from tests.sim.mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "haagent").rglob("*.py"))
@@ -74,9 +75,7 @@ def imports(path: Path) -> set[str]:
 def tracked_files() -> list[Path]:
     """What git knows; in an unpacked release, which has no git, all in the project's directories."""
     try:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
-        )
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
         paths = [ROOT / line for line in listed.stdout.split("\0") if line]
     except (OSError, subprocess.CalledProcessError):
         paths = [path for part in ("haagent", "tests", "docs", ".ci") for path in (ROOT / part).rglob("*")]
@@ -110,18 +109,14 @@ def test_core_imports_data_types_only(path: Path):
 
 
 def test_scapy_is_imported_by_the_lab_only():
-    importers = [
-        name(path) for path in MODULES if any(module.startswith("scapy") for module in imports(path))
-    ]
+    importers = [name(path) for path in MODULES if any(module.startswith("scapy") for module in imports(path))]
     assert [path for path in importers if not path.startswith("haagent/lab/")] == []
 
 
 def test_unknown_types_are_confined_to_the_edges():
     for path in OWN_CODE:
         for rules in re.findall(r"^# pyright:\s*(.+)$", path.read_text(), re.MULTILINE):
-            assert name(path).startswith(MEETS_UNTYPED_LIBRARIES), (
-                f"{name(path)} may not relax the type checker"
-            )
+            assert name(path).startswith(MEETS_UNTYPED_LIBRARIES), f"{name(path)} may not relax the type checker"
             relaxed = {rule.strip().removesuffix("=false") for rule in rules.split(",")}
             assert relaxed <= UNTYPED_RULES, f"{name(path)} relaxes more than unknown types"
 
@@ -147,9 +142,7 @@ def test_what_is_imported_is_what_is_required():
     distributions = metadata.packages_distributions()
     roots = {module.partition(".")[0] for path in OWN_CODE for module in imports(path)}
     outside = roots - set(sys.stdlib_module_names) - {"haagent"}
-    unclaimed = {
-        root for root in outside if required.isdisjoint(dist.lower() for dist in distributions.get(root, []))
-    }
+    unclaimed = {root for root in outside if required.isdisjoint(dist.lower() for dist in distributions.get(root, []))}
     assert unclaimed == set()
 
 
@@ -171,3 +164,25 @@ def test_every_test_directory_is_run_by_make():
     """`make test` takes the directories of tests it finds; a test file beside them would not run."""
     strays = [name(path) for path in (ROOT / "tests").glob("test_*.py")]
     assert strays == []
+
+
+def test_every_test_and_mutant_that_safety_rests_on_exists():
+    text = (ROOT / "docs" / "SAFETY.md").read_text()
+    named = {(kind, what) for kind, what in re.findall(r"`(test|mutant):([\w-]+)`", text)} - {
+        ("test", "NAME"),
+        ("mutant", "NAME"),
+    }
+    tests = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {what for kind, what in named if kind == "test"} <= tests
+    assert {what for kind, what in named if kind == "mutant"} <= MUTANTS.keys()
+    assert len(named) > 40
+
+
+def test_every_mutant_is_named_where_safety_is_explained():
+    text = (ROOT / "docs" / "SAFETY.md").read_text()
+    assert [name for name in MUTANTS if f"`mutant:{name}`" not in text] == []
