@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def fence(agent: Agent, effect: Fence) -> None:
     """Be asked; the answer comes by and by, if one does."""
     world, real = agent.world, agent.host.real
-    now, until, overdue = world.now, real(effect.until), real(effect.until + OVERDUE)
+    now = world.now
+    until, overdue = max(now, real(effect.until)), max(now, real(effect.until + OVERDUE))  # who slept asks late
     chance, part = world.random(), world.random()
     in_time = now + int((until - now) * part)
     answer: Event = FenceConfirmed(effect.ask)
