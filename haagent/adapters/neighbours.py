@@ -120,7 +120,7 @@ class Neighbours:
         if tap is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(tap.socket.fileno())
-            # Takes an RCU grace period, 10 ms, and just when a node must let go of what was on an interface that is gone.
+            # Takes an RCU grace period, 10 ms, and just when a node must let go of what was on a lost interface.
             loop.run_in_executor(None, tap.socket.close)
 
     def _read_again(self, tap: _Tap) -> None:
