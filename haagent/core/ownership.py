@@ -179,9 +179,9 @@ def _follow(state: Following, at: Situation) -> Decision:
         return Following(state.serial, state.not_before), ()
     claim_at = _claim_at(state, at)
     if at.now >= claim_at:
-        return (
-            _claim(state, at, at.lease) if isinstance(at.fence, Clear) else (Fencing(state.serial, at.fence.node), ())
-        )
+        if not isinstance(at.fence, Clear):
+            return Fencing(state.serial, at.fence.node), ()
+        return _claim(state, at, at.lease)
     return _maybe_preempt(replace(state, claim_at=claim_at), at)
 
 
