@@ -286,7 +286,11 @@ class RemoveAddresses:
 
 @dataclass(frozen=True, slots=True)
 class ExtendAddresses:
-    """The lease now runs until then: what limits the addresses' lifetime in the kernel may follow."""
+    """The lease now runs until then: what limits the addresses in the kernel follows.
+
+    Later than before when a renewal was seen; earlier when a shorter ttl is asked for, and then it is performed before
+    that `Commit`.
+    """
 
     until: Instant
 

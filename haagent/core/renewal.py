@@ -110,7 +110,7 @@ class Renewals:
             Guard(Key(Kind.LEASES, rules.node), view.lease_revision(rules.node)),
             *(Guard(put.key, view.record_revision(put.key.name)) for put in records),
         )
-        self.lease = lease.ask(self.lease, ttl, rules.margin, context.now)
+        self._ask_lease(ttl)
         questions = self.lease.questions
         value = LeaseValue(rules.incarnation, rules.host, ttl, questions.round)
         put = Put(Key(Kind.LEASES, rules.node), value, session=True)
@@ -119,6 +119,13 @@ class Renewals:
         context.timers.set(RENEW, questions.next_at)
         if isinstance(self.lease, Held):
             context.timers.set(LAPSE, self.lease.held_until)
+
+    def _ask_lease(self, ttl: Duration) -> None:
+        before, context = self.lease, self._context
+        self.lease = lease.ask(before, ttl, context.rules.margin, context.now)
+        if isinstance(before, Held) and isinstance(self.lease, Held) and self.lease.held_until < before.held_until:
+            # The ttl got shorter. The kernel must know before others can: we may not be there to close it.
+            context.out.append(ExtendAddresses(self.lease.held_until))
 
     def _rewritten(self, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
         """The ttl to ask with, and the ownership records to be written with it, each guarded by being unchanged.
