@@ -158,8 +158,9 @@ class _Agent:
     async def _begin(self, timer: BoottimeTimer) -> None:
         """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError: it can not be."""
         rules = self._node.rules
-        self._protect(rules)
+        # First the sweep: what is no longer configured must be gone before the gate lets go of it.
         await self.netlink.start(*_kernel_scope(rules), adopt=rules.gated)
+        self._protect(rules)
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
         if self._config.watchdog is not None:
