@@ -257,7 +257,7 @@ def test_of_two_that_start_at_once_with_one_name_one_waits(desk: Desk) -> None:
             desk.cluster.agents[host.name].stop()
 
 
-@pytest.mark.parametrize("ttl, within", [("10s", True), ("300ms", False)], ids=["within the lease", "after the lease"])
+@pytest.mark.parametrize("ttl, within", [("5s", True), ("300ms", False)], ids=["within the lease", "after the lease"])
 def test_a_killed_agent_is_succeeded_by_itself(ttl: str, within: bool, tmp_path: Path, measure: Measure) -> None:
     """kill -9, and a new agent on the same host: it knows that the dead one is dead, and claims its record at once."""
     with Lab(2, 1, seed=1, logs=tmp_path / "logs") as lab:
