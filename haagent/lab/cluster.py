@@ -7,13 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import haagent
-from haagent.lab.commands import LabError
+from haagent.core.units import MS, Instant
+from haagent.lab.commands import LabError, now
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
 from haagent.lab.process import Process
@@ -74,6 +76,13 @@ class Cluster:
     def program(self, host: Host) -> Sequence[str]:  # noqa: ARG002 - for who runs it in another way
         """What the interpreter is told to run on a host."""
         return ["-m", "haagent"]
+
+    def first_word(self) -> Instant:
+        """When the first of the agents' logs began, to the millisecond: before that its process was starting."""
+        offset = time.time_ns() - now()
+        logs = [agent.output() for agent in self.agents.values()]
+        stamps = [datetime.fromisoformat(log.partition(" ")[0]) for log in logs if log]
+        return int(min(stamps).timestamp() * 1000) * MS - offset
 
     def missing(self) -> tuple[Host, ...]:
         """The hosts whose agent does not run."""

@@ -53,11 +53,10 @@ class Rehearsal:
         self.vip = vip
 
     def cold_start(self) -> Outcome:
-        """All nodes start at once, nobody owns."""
-        began = now()
+        """All nodes start at once, nobody owns. The event is the first agent's first word: its process has started."""
         self.cluster.start()
-        first = self.prober.wait_for_answer(self.vip, after=began, timeout=20.0)
-        outcome = self._outcome(None, began, first.at, first.node)
+        first = self.prober.wait_for_answer(self.vip, after=now(), timeout=20.0)
+        outcome = self._outcome(None, self.cluster.first_word(), first.at, first.node)
         self.cluster.restore()
         return outcome
 
