@@ -58,9 +58,7 @@ def decode(frame: bytes) -> Arp | Rejected:
         return wrong
     kind, operation, sender_mac, sender_ip, target_mac, target_ip = _ARP.unpack_from(outer.payload)
     if kind != _IPV4_OVER_ETHERNET:
-        return Rejected(
-            Reason.BAD_HARDWARE, f"address types {kind.hex()}, must be {_IPV4_OVER_ETHERNET.hex()}"
-        )
+        return Rejected(Reason.BAD_HARDWARE, f"address types {kind.hex()}, must be {_IPV4_OVER_ETHERNET.hex()}")
     if operation not in _OPERATIONS:
         return Rejected(Reason.BAD_OPERATION, f"ARP operation {operation}, must be 1 or 2")
     return Arp(_OPERATIONS[operation], sender_mac, sender_ip, target_mac, target_ip)

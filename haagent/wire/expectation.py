@@ -28,9 +28,7 @@ class Expectation:
     own_addresses: frozenset[bytes] = frozenset()
 
 
-def accept(
-    advert: Advert, expected: Expectation | None, *, source: bytes, multicast: bool
-) -> Advert | Rejected:
+def accept(advert: Advert, expected: Expectation | None, *, source: bytes, multicast: bool) -> Advert | Rejected:
     """The advert itself, or why the router does not listen to it.
 
     `expected` is None where no router has the advert's VRID: `accept(advert, table.get(advert.vrid), ...)`.
@@ -43,9 +41,7 @@ def accept(
 
 def _wrong_sender(expected: Expectation, source: bytes, multicast: bool) -> Rejected | None:
     if source in expected.own_addresses:
-        return Rejected(
-            Reason.OWN_ADDRESS, f"from our own address {to_text(source)}: reflected, or taken twice"
-        )
+        return Rejected(Reason.OWN_ADDRESS, f"from our own address {to_text(source)}: reflected, or taken twice")
     if (len(source) == 16) != expected.ipv6:
         family = "IPv6" if expected.ipv6 else "IPv4"
         return Rejected(Reason.FAMILY_MISMATCH, f"from {to_text(source)}, must be {family}")

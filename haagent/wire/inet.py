@@ -56,9 +56,7 @@ def split_ipv4(datagram: bytes) -> IPv4Datagram | Rejected:
         return Rejected(Reason.BAD_HEADER, f"IP version {first >> 4}, must be 4")
     header = (first & 0x0F) * 4
     if header < _IPV4.size or total < header:
-        return Rejected(
-            Reason.BAD_HEADER, f"header length {header} of total length {total}, must be 20 to 60"
-        )
+        return Rejected(Reason.BAD_HEADER, f"header length {header} of total length {total}, must be 20 to 60")
     if protocol == IPPROTO_AH:
         return Rejected(Reason.AH, "IP authentication header (protocol 51) is not supported")
     if protocol != IPPROTO_VRRP:

@@ -55,9 +55,7 @@ def test_we_read_what_scapy_writes(item: Sent):
         pdu = outer.payload
     else:
         pdu = packet[40:]
-    assert (
-        decode(pdu, source=item.source, destination=item.destination, ttl=255, multicast=True) == item.advert
-    )
+    assert decode(pdu, source=item.source, destination=item.destination, ttl=255, multicast=True) == item.advert
 
 
 @given(sent())

@@ -29,9 +29,7 @@ def put(data: bytes, at: int, *values: int) -> bytes:
     return data[:at] + bytes(values) + data[at + len(values) :]
 
 
-def vrrp(
-    pdu: bytes, source: bytes = SOURCE, destination: bytes = GROUP, ttl: int = 255, multicast: bool = True
-):
+def vrrp(pdu: bytes, source: bytes = SOURCE, destination: bytes = GROUP, ttl: int = 255, multicast: bool = True):
     return lambda: decode(pdu, source=source, destination=destination, ttl=ttl, multicast=multicast)
 
 
@@ -60,9 +58,7 @@ MULTICAST = Expectation(2, 51, S, password=b"12345678", own_addresses=frozenset(
 UNICAST = replace(MULTICAST, peers=frozenset({SOURCE, PEER}))
 
 
-def judged(
-    expected: Expectation | None, advert: Advert = ADVERT, source: bytes = SOURCE, multicast: bool = True
-):
+def judged(expected: Expectation | None, advert: Advert = ADVERT, source: bytes = SOURCE, multicast: bool = True):
     return lambda: accept(advert, expected, source=source, multicast=multicast)
 
 
