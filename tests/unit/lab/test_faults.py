@@ -37,9 +37,7 @@ def test_vrrp_over_both_families() -> None:
 
 
 def test_loss_throws_dice() -> None:
-    assert rules(Drop(("a",), percent=2.5)) == [
-        'iifname { "a" } numgen random mod 100000 < 2500 counter drop'
-    ]
+    assert rules(Drop(("a",), percent=2.5)) == ['iifname { "a" } numgen random mod 100000 < 2500 counter drop']
 
 
 @pytest.mark.parametrize("percent", [0, -1, 100.1])
