@@ -37,6 +37,10 @@ class ChaosCluster(Cluster):
         """The agent, with a wall clock of its own."""
         return ["-m", "haagent.lab.chaos.wallclock", str(self.dials[host.name].path)]
 
+    def whole(self) -> bool:
+        """Whether one node owns, and all of them are candidates."""
+        return self._complete()
+
     def history(self) -> list[dict[str, Any]]:
         """Every change of owner that etcd remembers, oldest first: `node`, `epoch`, `reason`, `since`."""
         text = self.lab.etcd.ctl("get", "--prefix", "--print-value-only", f"/haagent/{NAME}/history/{self.group}/")

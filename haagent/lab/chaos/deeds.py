@@ -30,6 +30,7 @@ from haagent.lab.topology import Network
 Undo = Callable[[], object]
 
 TICK: Final = 10 * MS
+HOUR: Final[Duration] = 3600 * S
 RESTART_AFTER: Final = 200 * MS
 """A service manager does not start what ends at once over and over without a pause."""
 
@@ -298,6 +299,3 @@ class Doer:
         pairs = [pair for other in members for pair in ((alone, other), (other, alone))]
         faults = [self._lab.cut(*pair, network=Network.CONTROL) for pair in pairs]
         return lambda: [fault.undo() for fault in faults]
-
-
-HOUR: Final[Duration] = 3600 * S

@@ -118,13 +118,20 @@ class Stage:
                 trouble = f"{', '.join(nodes)} answers, but the record says {record}"
                 continue
             try:
-                self.cluster.restore()
+                self._wait_until_whole(doer)
             except LabError as error:
                 return Recovery(healed, self.bound, trouble=str(error))
             time.sleep(SETTLE / S)
             if self.cluster.epoch() == record["epoch"]:
                 return Recovery(healed, self.bound, owner=record["node"], epoch=record["epoch"])
         return Recovery(healed, self.bound, trouble=trouble)
+
+    def _wait_until_whole(self, doer: Doer) -> None:
+        def whole() -> bool:
+            doer.supervise()  # a dead man's timer may strike later than the healing
+            return self.cluster.whole()
+
+        self.cluster.wait(whole, "all nodes are candidates, and one owns")
 
     def _record(self) -> dict[str, Any] | None:
         try:
