@@ -100,9 +100,7 @@ def _decode_body(body: bytes, source: bytes, destination: bytes) -> Solicitation
     return _advertisement(source, destination, target, mac, flags >> 24)
 
 
-def _solicitation(
-    source: bytes, destination: bytes, target: bytes, mac: bytes | None
-) -> Solicitation | Rejected:
+def _solicitation(source: bytes, destination: bytes, target: bytes, mac: bytes | None) -> Solicitation | Rejected:
     if source == ANY_ADDRESS and not destination.startswith(_SOLICITED_NODE):
         return Rejected(Reason.BAD_SOURCE, "a probe that is not for a solicited-node group")
     if source == ANY_ADDRESS and mac is not None:
@@ -127,14 +125,10 @@ def _find_mac(body: bytes, wanted: int) -> bytes | Rejected | None:
     while at < len(body):
         kind, size = body[at], body[at + 1] * 8
         if size == 0 or at + size > len(body):
-            return Rejected(
-                Reason.BAD_OPTION, f"option {kind} of {size} bytes where {len(body) - at} are left"
-            )
+            return Rejected(Reason.BAD_OPTION, f"option {kind} of {size} bytes where {len(body) - at} are left")
         if kind == wanted and found is None:
             if size != 8:
-                return Rejected(
-                    Reason.BAD_OPTION, f"link-layer option of {size} bytes, must be 8 on Ethernet"
-                )
+                return Rejected(Reason.BAD_OPTION, f"link-layer option of {size} bytes, must be 8 on Ethernet")
             found = body[at + 2 : at + 8]
         at += size
     return found

@@ -159,9 +159,7 @@ def _v3_checksum_holds(pdu: bytes, source: bytes, destination: bytes) -> bool:
         return True
     if len(source) == 16:
         return False
-    return checksum_holds(
-        pdu, pseudo_header(source, VRRP_GROUP_V4, IPPROTO_VRRP, len(pdu))
-    ) or checksum_holds(pdu)
+    return checksum_holds(pdu, pseudo_header(source, VRRP_GROUP_V4, IPPROTO_VRRP, len(pdu))) or checksum_holds(pdu)
 
 
 def _trim(pdu: bytes, length: int, address_size: int) -> bytes | Rejected:

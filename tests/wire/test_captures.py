@@ -19,9 +19,7 @@ from tests.wire.frames import FRR, KEEPALIVED, LINUX, ip, mac, packet
 HOST = mac("02:00:00:00:09:01")
 
 
-def advert(
-    version: int, vrid: int, priority: int, interval: int, *addresses: str, password: Any = None
-) -> Advert:
+def advert(version: int, vrid: int, priority: int, interval: int, *addresses: str, password: Any = None) -> Advert:
     return Advert(version, vrid, priority, interval, tuple(map(ip, addresses)), password)
 
 
@@ -124,9 +122,7 @@ def test_the_kernels_answers_are_read():
         arp.Operation.REPLY, their_mac, ip("10.9.0.2"), HOST, ip("10.9.0.1")
     )
     assert ndisc.decode(LINUX["ns"]) == ndisc.Solicitation(ours, ip("ff02::1:ff00:2"), theirs, HOST)
-    assert ndisc.decode(LINUX["na"]) == ndisc.Advertisement(
-        theirs, ours, theirs, their_mac, False, True, True
-    )
+    assert ndisc.decode(LINUX["na"]) == ndisc.Advertisement(theirs, ours, theirs, their_mac, False, True, True)
     bare = ndisc.decode(LINUX["na_without_option"])
     assert isinstance(bare, ndisc.Advertisement)
     assert bare.mac is None

@@ -82,9 +82,7 @@ def test_ndisc(frame: bytes, sealed: bool):
 
 HUGE = b"\x31\x01\xff\xff\x00\x64" + bytes(65_000)
 FULL = encode(Advert(3, 1, 1, S, (SOURCE,) * 255), source=SOURCE, destination=GROUP, dialect=Dialect.V2STYLE)
-OPTIONS = (
-    KEEPALIVED["na_global"][:18] + (1480).to_bytes(2) + KEEPALIVED["na_global"][20:78] + b"\x0e\x01" * 728
-)
+OPTIONS = KEEPALIVED["na_global"][:18] + (1480).to_bytes(2) + KEEPALIVED["na_global"][20:78] + b"\x0e\x01" * 728
 
 
 def read(pdu: bytes) -> Callable[[], object]:
@@ -99,9 +97,7 @@ def read(pdu: bytes) -> Callable[[], object]:
         pytest.param(len(FULL) - 1, read(FULL[:-1]), id="vrrp: 255 addresses, cut"),
         pytest.param(12, read(FULL[:12]), id="vrrp: 255 addresses promised, one sent"),
         pytest.param(len(HUGE), lambda: split_ipv4(HUGE), id="ipv4: not one"),
-        pytest.param(
-            len(HUGE) + 14, lambda: arp.decode(bytes(12) + b"\x08\x06" + HUGE), id="arp: far too long"
-        ),
+        pytest.param(len(HUGE) + 14, lambda: arp.decode(bytes(12) + b"\x08\x06" + HUGE), id="arp: far too long"),
         pytest.param(len(OPTIONS), lambda: ndisc.decode(OPTIONS), id="ndisc: many options"),
     ],
 )

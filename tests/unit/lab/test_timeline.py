@@ -185,9 +185,7 @@ def test_the_gap_is_no_shorter_than_any_between_two_answers(
     timeline = Timeline(given_answers, join=5)
     gap = timeline.gap(VIP, since, until)
     between = [
-        b.at - a.at
-        for a, b in pairwise(timeline.answers(VIP))
-        if b.at >= since and a.at <= until and since <= until
+        b.at - a.at for a, b in pairwise(timeline.answers(VIP)) if b.at >= since and a.at <= until and since <= until
     ]
     assert gap.length is None or gap.length >= max(between, default=0)
 
