@@ -19,7 +19,7 @@ from haagent.lab.commands import LabError, now
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
 from haagent.lab.process import Process
-from haagent.lab.topology import vip4
+from haagent.lab.topology import vip4, vip6
 
 NAME = "lab"
 GROUP = "web"
@@ -150,6 +150,14 @@ def _object(text: str) -> dict[str, Any] | None:
         return json.loads(text)
     except ValueError:
         return None
+
+
+def both_families() -> dict[str, Any]:
+    """Keys of a configuration with one group of two virtual routers, IPv4 and IPv6: `vip4()` and `vip6()`."""
+    # RFC 9568 5.2.9 wants the link-local address first.
+    six = {"name": f"{GROUP}6", "vrid": 51, "interface": "eth0", "addresses": ["fe80::100/64", f"{vip6()}/64"]}
+    routers = [web_router(name=f"{GROUP}4"), six]
+    return {"virtual_routers": routers, "groups": [{"name": GROUP, "routers": [f"{GROUP}4", f"{GROUP}6"]}]}
 
 
 def _may_own(member: Mapping[str, Any], group: str) -> bool:

@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Rehearsal:
-    """A cluster, and a client that asks for one of its addresses all the time."""
+    """A cluster, and a client that asks for its addresses all the time; `vip` is the one whose gaps are told."""
 
     def __init__(self, cluster: Cluster, prober: Prober, vip: str) -> None:
         self.cluster = cluster
@@ -154,7 +154,7 @@ class Rehearsal:
             at=at,
             took=answered - at,
             gap=(gap.length or 0) if before is not None else answered - at,
-            most=timeline.most_at_once(self.vip),
-            overlap=sum(overlap.length for overlap in timeline.overlaps(self.vip)),
+            most=timeline.most_at_once(),
+            overlap=sum(overlap.length for overlap in timeline.overlaps()),
             blind=gap.blind,
         )

@@ -18,11 +18,11 @@ from typing import Any
 import click
 
 from haagent.core.units import MS
-from haagent.lab.cluster import Cluster
+from haagent.lab.cluster import Cluster, both_families
 from haagent.lab.faults import Direction
 from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Outcome, Rehearsal
-from haagent.lab.topology import vip4
+from haagent.lab.topology import vip4, vip6
 
 SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "graceful stop": Rehearsal.graceful_stop,
@@ -68,32 +68,38 @@ class Row:
 @click.option("--trials", default=20, show_default=True, help="Trials of each scenario and ttl.")
 @click.option("--ttl", "ttls", multiple=True, default=("1s", "300ms"), show_default=True)
 @click.option("--only", default="", help="Only scenarios whose name contains this.")
+@click.option("--dual", is_flag=True, help="One group of an IPv4 and an IPv6 address, and both must have one owner.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write <out>.json and <out>.md.")
-def main(trials: int, ttls: Sequence[str], only: str, out: Path | None) -> None:
+def main(trials: int, ttls: Sequence[str], only: str, dual: bool, out: Path | None) -> None:
     """Measure, print a line for each scenario, and write the page if asked to."""
     rows: list[Row] = []
     for ttl in ttls:
         if only in "cold start":
-            rows.append(_cold_starts(ttl, trials))
+            rows.append(_cold_starts(ttl, trials, dual))
             print(_line(rows[-1]), flush=True)
-        rows += _trials(ttl, trials, only)
+        rows += _trials(ttl, trials, only, dual)
     if out is not None:
         out.with_suffix(".json").write_text(json.dumps([row.summary() for row in rows], indent=2) + "\n")
         out.with_suffix(".md").write_text(_page(rows))
 
 
-def _cold_starts(ttl: str, trials: int) -> Row:
+def _cold_starts(ttl: str, trials: int, dual: bool) -> Row:
     row = Row("cold start", ttl)
     for _ in range(trials):
         with Lab(hosts=3, etcd=1) as lab:
-            row.outcomes.append(Rehearsal(Cluster(lab, ttl=ttl), lab.probe([vip4()]), vip4()).cold_start())
+            row.outcomes.append(_rehearsal(lab, ttl, dual).cold_start())
     return row
 
 
-def _trials(ttl: str, trials: int, only: str) -> list[Row]:
+def _rehearsal(lab: Lab, ttl: str, dual: bool) -> Rehearsal:
+    cluster = Cluster(lab, ttl=ttl, keys=both_families() if dual else None)
+    return Rehearsal(cluster, lab.probe([vip4(), vip6()] if dual else [vip4()]), vip4())
+
+
+def _trials(ttl: str, trials: int, only: str, dual: bool) -> list[Row]:
     rows: list[Row] = []
     with Lab(hosts=3, etcd=1) as lab:
-        rehearsal = Rehearsal(Cluster(lab, ttl=ttl), lab.probe([vip4()]), vip4())
+        rehearsal = _rehearsal(lab, ttl, dual)
         rehearsal.cold_start()
         for name, act in SCENARIOS.items():
             if only not in name:

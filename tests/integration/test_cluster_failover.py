@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from haagent.core.units import MS, Duration, S
-from haagent.lab.cluster import Cluster, web_router
+from haagent.lab.cluster import Cluster, both_families
 from haagent.lab.commands import now
 from haagent.lab.faults import Direction
 from haagent.lab.lab import Lab
@@ -31,13 +31,6 @@ pytestmark = [
 TRIALS = 2
 QUIET = 0.5
 """Seconds after everything is healed, in which something could move."""
-
-# A sync group's IPv6 router: RFC 9568 5.2.9 wants the link-local address first.
-LINK_LOCAL = "fe80::100"
-SYNCED = [
-    web_router(name="web4"),
-    {"name": "web6", "vrid": 51, "interface": "eth0", "addresses": [f"{LINK_LOCAL}/64", f"{vip6()}/64"]},
-]
 
 SCENARIOS = {
     "graceful stop": Rehearsal.graceful_stop,
@@ -61,8 +54,8 @@ class Stage:
     def __init__(self, lab: Lab, ttl: Duration, *, dual: bool = False) -> None:
         self.ttl = ttl
         self.vips = (vip4(), vip6()) if dual else (vip4(),)
-        groups = {"groups": [{"name": "web", "routers": ["web4", "web6"]}]} if dual else {}
-        self.cluster = Cluster(lab, ttl=f"{ttl // MS}ms", routers=SYNCED if dual else None, keys=groups)
+        self.held = (*self.vips, "fe80::100") if dual else self.vips
+        self.cluster = Cluster(lab, ttl=f"{ttl // MS}ms", keys=both_families() if dual else None)
         self.prober = lab.probe(self.vips)
         self.story = Story(self.cluster)
         self.rehearsal = Rehearsal(self.cluster, self.prober, vip4())
@@ -140,7 +133,7 @@ def check_succession(stage: Stage, outcome: Outcome, before: int) -> None:
 
 def check_siblings(stage: Stage, owner: str) -> None:
     """What is owned as one is with one node, all of it, and with no other."""
-    wanted = {*stage.vips, *([LINK_LOCAL] if len(stage.vips) > 1 else [])}
+    wanted = set(stage.held)
     for vip in stage.vips:
         stage.prober.wait_for_answer(vip, after=now(), node=owner)
     assert held(stage.cluster.lab.host(owner)) >= wanted
