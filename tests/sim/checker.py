@@ -5,6 +5,7 @@
 2. Kernels: a kernel may answer beyond its agent's right only with an excuse: the agent did not run when its right
    ended, or the kernel itself was in trouble. Such overlaps are counted. No excuse covers a release or a handover that
    was written while the writer's kernel still answered.
+   With a gate there is no excuse, whatever slept, died, hung or was slow.
 3. Where there is a fencing plug-in, nothing is claimed from who lapsed before it has confirmed.
 4. Adverts are sent only by right, epochs only grow within a history, and the core's own invariants hold.
 """
@@ -112,6 +113,8 @@ class Checker:
 
     def _overlap(self, name: str, answering: list[Host]) -> None:
         now = self._world.now
+        if self._world.gated:
+            raise Violation(f"{name}: {_names(answering)} answer at once, whatever their gates")
         inexcusable: list[Host] = []
         for host in answering:
             entry, right = host.kernel.entry(name), self._right(name, host)

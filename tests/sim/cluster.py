@@ -18,12 +18,15 @@ from haagent.core.model import (
 )
 from haagent.core.records import Intent, Key, Kind
 from haagent.core.units import MS, NEVER, US, Duration, Instant, S
+from tests.sim.gate import KernelGate
 from tests.sim.host import INTERFACE, MILLION, Agent, Host
 from tests.sim.world import World
 
 NODES = (3, 3, 3, 3, 3, 4, 4, 5, 5, 7)
 STRONGEST = bytes([10, 0, 0, 255])
 """The source of a stranger that wins every tie."""
+GATED = 0.75
+"""How many worlds have a gate."""
 FENCING = (0, 0, 0, 0, 200 * MS, 1 * S)
 """How long the fencing plug-in may take, where there is one."""
 LONG_TTL = 12 * S
@@ -39,6 +42,7 @@ class Cluster:
 
     def __init__(self, world: World, ttl: Duration = 1 * S, strangers: Strangers = Strangers.ALARM) -> None:
         self.world = world
+        world.restart = self._restart
         self.ttl = ttl
         self.longest = ttl
         self.strangers = strangers
@@ -50,9 +54,11 @@ class Cluster:
         self._vrid = 0
 
     @classmethod
-    def drawn(cls, world: World) -> Cluster:
-        """Of any size, with any rules."""
+    def drawn(cls, world: World, gated: bool | None = None) -> Cluster:
+        """Of any size, with any rules; three of four have a gate, unless told."""
         rng = world.rng
+        by_chance = Random(f"a gate in {world.seed}").random() < GATED  # of its own: see `fence` below
+        world.gated = by_chance if gated is None else gated
         ttl = LONG_TTL if rng.random() < 0.07 else rng.choice(TTLS)
         made = cls(world, ttl, Strangers.YIELD if rng.random() < 0.15 else Strangers.ALARM)
         for number in range(rng.choice((1, 1, 2, 2, 3))):
@@ -68,9 +74,10 @@ class Cluster:
         return made
 
     @classmethod
-    def plain(cls, world: World, ttl: Duration, *skews: int) -> Cluster:
+    def plain(cls, world: World, ttl: Duration, *skews: int, gated: bool = False) -> Cluster:
         """One node for each skew (millionths), the first one preferred; one group `g0` of one router; nothing slow."""
         made = cls(world, ttl)
+        world.gated = gated
         addresses = (VirtualAddress(bytes([10, 9, 0, 1]), 24, INTERFACE),)
         router = RouterRules("g0r0", 1, 3, 4, INTERFACE, 100, 1 * S, addresses)
         made.groups["g0"] = GroupRules("g0", (router,))
@@ -79,6 +86,8 @@ class Cluster:
             made.priorities[name, "g0"] = 200 - number
             host = made.add_host(name, skew)
             host.kernel.slowness = 1 * MS
+            if host.gate is not None:
+                host.gate.stalls = 0.0
             host.link.asking = host.link.answering = host.link.watching = 200 * US
         made.size = len(skews)
         return made
@@ -90,6 +99,8 @@ class Cluster:
         world, rng = self.world, self.world.rng
         host = Host(world, name, len(world.hosts), rng.randrange(1_000_000 * S), MILLION + skew)
         host.kernel.slowness = int(25 * MS * rng.random() ** 2)
+        if world.gated:
+            host.gate = KernelGate(host, f"the gate of {name} in {world.seed}")
         link = host.link
         link.asking, link.answering, link.watching = (
             int(rng.choice((100 * US, 300 * US, 1 * MS, 4 * MS))) for _ in "abc"
@@ -120,6 +131,10 @@ class Cluster:
             incarnation = f"{node}.{self._boots}"
             self.world.boot(host, self.rules(node, incarnation, host.name))
 
+    def _restart(self, agent: Agent) -> None:
+        again = self.world.rng.choice((10 * MS, 100 * MS, 1 * S))
+        self.world.at(self.world.now + again, self.boot, agent.host, agent.name)
+
     def rules(self, node: str, incarnation: str, host: str) -> Rules:
         """What a node's configuration says now."""
         groups = {
@@ -129,7 +144,7 @@ class Cluster:
             )
             for name, group in self.groups.items()
         }
-        return Rules(node, incarnation, host, "1", groups, ttl=self.ttl, fence=self.fence)
+        return Rules(node, incarnation, host, "1", groups, ttl=self.ttl, gated=self.world.gated, fence=self.fence)
 
     def _priority(self, node: str, group: str) -> int:
         found = self.priorities.get((node, group))

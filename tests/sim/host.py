@@ -6,6 +6,7 @@ queue up and timers wait; when it goes on it meets them all with the clock as it
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,11 @@ from haagent.core.model import (
     Watched,
 )
 from haagent.core.node import Node
+from haagent.core.ownership import group_addresses
 from haagent.core.units import MS, NEVER, US, Duration, Instant
+from haagent.runtime.gated import GatedKernel
 from tests.sim.etcd import NO_SESSION, Session
+from tests.sim.gate import KernelGate, KilledError, gated
 from tests.sim.kernel import Kernel
 from tests.sim.plug_in import fence
 
@@ -69,6 +73,7 @@ class Host:
         self.offset = offset
         self.rate = rate
         self.kernel = Kernel(self)
+        self.gate: KernelGate | None = None
         self.link = Link()
         self.agent: Agent | None = None
         self.last: Rules | None = None
@@ -107,7 +112,11 @@ class Agent:
         self.said: dict[SendAdvert, AdvertReceived] = {}
         self.said_by: Rules | None = None
         self.fenced: set[str] = set()
-        self._inbox: list[Event] = []
+        self.gated: GatedKernel | None = gated(self, host.gate) if host.gate is not None else None
+        self._rules = rules
+        self._begun = False
+        self._busy = False
+        self._inbox: deque[Event] = deque()
         self._unperformed: list[Effect] = []
         self._wake_at: Instant = NEVER
 
@@ -115,18 +124,48 @@ class Agent:
         return f"{self.name}@{self.host.name}"
 
     def start(self) -> None:
-        """Begin to run: sweep, list, and learn of the interfaces."""
+        """Begin to run: sweep what is not in the rules; where there is a gate, before that lets go of it."""
+        self._busy = True
+        self._sweep()
+        if self.gated is not None:
+            self._begin_when_swept()
+        else:
+            self._begin()
+
+    def _sweep(self) -> None:
+        kernel, mine = self.host.kernel, self.node.rules.groups
+        for entry in kernel.entries.values():
+            if entry.group not in mine:
+                kernel.request(self, RemoveAddresses(entry.group, 0))
+
+    def _begin_when_swept(self) -> None:
+        if not self.alive:
+            return
+        world, kernel, mine = self.world, self.host.kernel, self.node.rules.groups
+        left = [entry for entry in kernel.entries.values() if entry.group not in mine]
+        if not self.paused and not any(entry.present or entry.busy for entry in left):
+            self._protect()
+            self._begin()
+            return
+        if not self.paused and not any(entry.busy for entry in left):
+            self._sweep()  # the kernel refused
+        world.at(world.now + 1 * MS, self._begin_when_swept)
+
+    def _begin(self) -> None:
+        """List, and learn of the interfaces."""
         world, host = self.world, self.host
-        for entry in host.kernel.entries.values():
-            if entry.group not in self.node.rules.groups:
-                host.kernel.request(self, RemoveAddresses(entry.group, 0))
         effects = self.node.start(host.clock(world.now))
         world.note(self, "start", effects)
         self._perform(effects)
+        self._busy = False
+        self._begun = True
+        if not self.alive:
+            return
         self._arm()
         world.grant_session(self, 0)
         world.relist(self, 1 * MS)
         self.interface_changed()
+        self._drain()
 
     def interface_changed(self) -> None:
         """The kernel tells how its interface is."""
@@ -137,10 +176,17 @@ class Agent:
 
     def deliver(self, event: Event) -> None:
         """An event has reached the host."""
-        if self.paused:
+        if self.alive:
             self._inbox.append(event)
-        elif self.alive:
-            self._step(event)
+            self._drain()
+
+    def tell_self(self, event: Event) -> None:
+        """What the agent's own ports deliver: fed after the present step."""
+        self.world.tell(self, event, 0)
+
+    def _drain(self) -> None:
+        while self._inbox and self.alive and not self.paused and not self._busy:
+            self._step(self._inbox.popleft())
 
     def deliver_stream(self, stream: int, watched: Watched) -> None:
         """The watch shows a change, unless it broke meanwhile."""
@@ -159,6 +205,25 @@ class Agent:
         world.remark("pause", f"{self} {lasts // MS} ms")
         self.host.kernel.abandoned(self, None)
         world.at(world.now + lasts, self._resume)
+
+    def stall(self, lasts: Duration) -> None:
+        """Stop in the midst of what is being done, while the world goes on. KilledError: for ever."""
+        world = self.world
+        lasts = min(lasts, world.heals_at - world.now)
+        if lasts <= 0:
+            return
+        began = world.now
+        self.paused = True
+        self.pauses.append((began, began + lasts))
+        world.remark("stall", f"{self} {lasts / MS:.3f} ms")
+        self.host.kernel.abandoned(self, None)
+        world.go_on(world.now + lasts)
+        if not self.alive:
+            raise KilledError
+        self.paused = False
+        self.pauses[-1] = (began, world.now)  # longer, if others stopped meanwhile
+        self.host.kernel.resumed()
+        world.remark("stall over", f"{self}")
 
     def die(self) -> None:
         """The process is gone, what it had begun in its kernel goes on."""
@@ -179,19 +244,22 @@ class Agent:
         self.paused = False
         world.remark("resume", f"{self}")
         self.host.kernel.resumed()
-        inbox, self._inbox = self._inbox, []
+        if not self._begun:
+            return
         unperformed, self._unperformed = self._unperformed, []
+        self._busy = True
         self._perform(unperformed)
-        if world.random() < 0.5:
+        self._busy = False
+        if world.random() < 0.5 and self.alive:
             self._wake_if_due()
-        for event in inbox:
-            self.deliver(event)
+        self._drain()
         if self.alive and not self.paused:
             self._wake_if_due()
             self._arm()
 
     def _step(self, event: Event) -> None:
         host, node, world = self.host, self.node, self.world
+        self._busy = True
         effects = node.feed(event, host.clock(world.now))
         if world.tracing:
             world.note(self, event, effects)
@@ -201,19 +269,30 @@ class Agent:
             self.pause(lasts)
         if self.paused:
             self._unperformed = list(effects)
-        else:
-            for effect in effects:
-                _PERFORM[type(effect)](self, effect)
         world.checker.stepped(self)
+        if not self.paused:
+            self._perform(effects)
+        self._busy = False
         if self.alive:
             self._arm()
         if event.__class__ is StopRequested:
             world.remark("stop", f"{self}")
 
     def _perform(self, effects: list[Effect] | tuple[Effect, ...]) -> None:
-        for effect in effects:
-            if self.alive:
-                _PERFORM[type(effect)](self, effect)
+        if self._rules is not self.node.rules:
+            self._rules = self.node.rules
+            self._protect()
+        try:
+            for effect in effects:
+                if self.alive:
+                    _PERFORM[type(effect)](self, effect)
+        except KilledError:
+            pass  # whatever was still to be done is not
+
+    def _protect(self) -> None:
+        if self.gated is not None:
+            groups = self.node.rules.groups.values()
+            self.gated.protect((one for group in groups for one in group_addresses(group)), (INTERFACE,))
 
     def _arm(self) -> None:
         due = self.node.due()
@@ -233,6 +312,7 @@ class Agent:
         self._wake_at = NEVER
         if self.alive and not self.paused:
             self._wake_if_due()
+            self._drain()
             self._arm()
 
     def _wake_if_due(self) -> None:
@@ -251,11 +331,23 @@ class Agent:
     def _resync(self, _: Resync) -> None:
         self.world.relist(self, 1 * MS)
 
-    def _kernel(self, effect: InstallAddresses | RemoveAddresses) -> None:
-        self.host.kernel.request(self, effect)
+    def _install(self, effect: InstallAddresses) -> None:
+        if self.gated is not None:
+            self.gated.install(effect)
+        else:
+            self.host.kernel.request(self, effect)
+
+    def _remove(self, effect: RemoveAddresses) -> None:
+        if self.gated is not None:
+            self.gated.remove(effect)
+        else:
+            self.host.kernel.request(self, effect)
 
     def _extend(self, effect: ExtendAddresses) -> None:
-        self.host.kernel.extend(effect.until)
+        if self.gated is not None:
+            self.gated.extend(effect)
+        else:
+            self.host.kernel.extend(effect.until)
 
     def _advert(self, effect: SendAdvert) -> None:
         self.world.checker.advertised(self, effect)
@@ -272,8 +364,8 @@ _PERFORM: dict[type[Effect], Callable[[Agent, Any], None]] = {
     Commit: Agent._commit,
     Look: Agent._look,
     Resync: Agent._resync,
-    InstallAddresses: Agent._kernel,
-    RemoveAddresses: Agent._kernel,
+    InstallAddresses: Agent._install,
+    RemoveAddresses: Agent._remove,
     ExtendAddresses: Agent._extend,
     SendAdvert: Agent._advert,
     Announce: Agent._nothing,

@@ -1,7 +1,7 @@
 """One host's kernel: the addresses of each group, put and removed in order, at times late, refusing or hanging.
 
-It answers for a group while it has the group's addresses and the interface is up. An address lifetime ends what an
-agent no longer looks after: one to two seconds after the lease.
+It answers for a group while it has the group's addresses, the interface is up, and the gate (if there is one) is open.
+An address lifetime ends what an agent no longer looks after: one to two seconds after the lease.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Kernel:
     def answers(self, group: str) -> bool:
         """Whether anyone who asks for the group's addresses is answered from here."""
         entry = self.entries.get(group)
-        return entry is not None and entry.present and self.up
+        gate = self._host.gate
+        return entry is not None and entry.present and self.up and (gate is None or gate.lets_pass(group))
 
     def entry(self, group: str) -> Entry:
         """The group's entry, made when first asked for."""

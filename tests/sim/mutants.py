@@ -1,12 +1,12 @@
 """Mistakes to plant in the real rules: a simulator that does not find them proves nothing.
 
-Each mutant replaces functions of `haagent.core` while it is planted. It says what is forgotten or believed, and within
-how many seeds (from `FIRST` on) the simulator must find it; `test_mutants.py` holds it to that.
+Each mutant replaces functions of the rules, or of the gate, while it is planted. It says what is forgotten or believed,
+and within how many seeds (from `FIRST` on) the simulator must find it; `test_mutants.py` holds it to that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,16 +22,19 @@ from haagent.core.model import (
     Commit,
     Committed,
     Event,
+    ExtendAddresses,
     FenceConfirmed,
     FenceRefused,
     FenceTimedOut,
     GroupRules,
+    InstallAddresses,
     RouterRules,
     Rules,
     Strangers,
+    VirtualAddress,
 )
 from haagent.core.node import Node
-from haagent.core.ownership import Claiming, Decision, GroupState, Leaving
+from haagent.core.ownership import Adopting, Claiming, Decision, GroupState, Leaving
 from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Put, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -39,6 +42,9 @@ from haagent.core.timers import Timers
 from haagent.core.units import NEVER, Duration, Instant
 from haagent.core.view import View
 from haagent.core.vrrp import Router, Signal
+from haagent.runtime.gated import GatedKernel
+from tests.sim.gate import Deadman, GatePort, KernelGate
+from tests.sim.host import Agent
 from tests.sim.simulate import play, simulate
 from tests.sim.stories import STORIES
 
@@ -52,6 +58,7 @@ class Mutant:
     """What is done wrong, how, and how many seeds may pass before it is found; or which story finds it at once.
 
     `redundant`: why nothing goes wrong, for what is only a second line of defence. Nothing has to be found then.
+    `gated`: it is looked for where the hosts have a gate; the others are where they have none that hides the mistake.
     """
 
     mistake: str
@@ -59,6 +66,7 @@ class Mutant:
     seeds: int
     story: str
     redundant: str = ""
+    gated: bool = False
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -86,14 +94,22 @@ def found(name: str) -> str:
             violation = play(STORIES[mutant.story]).violation
             return f"{mutant.story}: {violation}" if violation else ""
         for seed in range(FIRST, FIRST + mutant.seeds):
-            violation = simulate(seed).violation
+            violation = simulate(seed, gated=mutant.gated).violation
             if violation:
                 return f"seed {seed}: {violation}"
     return ""
 
 
-def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 60, story: str = "", redundant: str = "") -> None:
-    MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant)
+def _mutant(
+    name: str,
+    mistake: str,
+    *patches: Patch,
+    seeds: int = 60,
+    story: str = "",
+    redundant: str = "",
+    gated: bool = False,
+) -> None:
+    MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant, gated)
 
 
 # --- the lease
@@ -559,3 +575,134 @@ def _speaks_on(speech: Speech, group: GroupRules) -> None:
 
 
 _mutant("speaks-on", "who no longer owns goes on advertising", (Speech, "demote", _speaks_on))
+
+
+# --- the gate
+
+_extend, _remove, _gate_open, _gate_renew, _adopt = (
+    GatedKernel.extend,
+    GatedKernel.remove,
+    GatePort.open,
+    GatePort.renew,
+    ownership._adopt,
+)
+
+
+def _mutant_of_gate(
+    name: str, mistake: str, *patches: Patch, seeds: int = 60, story: str = "", redundant: str = ""
+) -> None:
+    _mutant(name, mistake, *patches, seeds=seeds, story=story, redundant=redundant, gated=True)
+
+
+def _renewed_when_asked(renewals: Renewals, owned: Any) -> None:
+    _ask_renewal(renewals, owned)
+    context = renewals._context
+    if isinstance(renewals.lease, Held):
+        until = _count(context.now, renewals.lease.ttl, context.rules.margin)
+        context.out.append(ExtendAddresses(until))
+
+
+_mutant_of_gate(
+    "gate-renewed-when-asked",
+    "the gate is renewed when a renewal is asked for, not when it is seen",
+    (Renewals, "ask", _renewed_when_asked),
+)
+
+
+def _ask_lease_quietly(renewals: Renewals, ttl: Duration) -> None:
+    renewals.lease = lease.ask(renewals.lease, ttl, renewals._context.rules.margin, renewals._context.now)
+
+
+def _begin_at_once(agent: Agent) -> None:
+    agent._protect()
+    agent._begin()
+
+
+def _held_until(at: Situation) -> Instant:
+    assert isinstance(at.lease, Held)
+    return at.lease.held_until
+
+
+def _until_later(ttls: int) -> tuple[Patch, ...]:
+    def later(port: GatePort, until: Instant) -> Instant:
+        return until + ttls * port._agent.node.rules.ttl
+
+    def opens(port: GatePort, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
+        _gate_open(port, group, addresses, later(port, until))
+
+    def renews(port: GatePort, until: Instant) -> None:
+        _gate_renew(port, later(port, until))
+
+    return (GatePort, "open", opens), (GatePort, "renew", renews)
+
+
+_mutant_of_gate("gate-a-ttl-longer", "the gate is opened for a ttl more than the lease", *_until_later(1))
+_mutant_of_gate("gate-without-deadline", "the gate is opened without a deadline", *_until_later(1_000_000))
+_mutant_of_gate("no-gate", "the node relies on a gate that is not there", (KernelGate, "lets_pass", lambda *_: True))
+_mutant_of_gate(
+    "gate-stall-unseen",
+    "nobody looks at the clock again once a relative timeout is put",
+    (GatePort, "_in_time", lambda port, asked_at: True),
+    story="stalled_in_a_call",
+)
+_mutant_of_gate(
+    "gate-not-shortened",
+    "a ttl that gets shorter leaves the gate open by the longer one",
+    (Renewals, "_ask_lease", _ask_lease_quietly),
+    seeds=100,
+)
+_mutant_of_gate(
+    "gate-let-go-early",
+    "the gate lets go of what is no longer configured before that is swept",
+    (Agent, "_begin_when_swept", _begin_at_once),
+    story="unconfigured_meanwhile",
+)
+
+
+def _adopt_open(state: Adopting, at: Situation) -> Decision:
+    after, effects = _adopt(state, at)
+    if isinstance(after, Claiming):
+        install = InstallAddresses(at.group.name, after.serial, ownership.group_addresses(at.group), _held_until(at))
+        return after, (install, *effects)
+    return after, effects
+
+
+_mutant_of_gate(
+    "adopted-before-claimed",
+    "who adopts opens by its own lease before its claim is done",
+    (ownership, "_adopt", _adopt_open),
+    seeds=100,
+)
+_mutant_of_gate(
+    "refusal-ignored-undead",
+    "the node owns on when the kernel closed its gate, and nothing kills it",
+    (GatedKernel, "closed", lambda gated, why: None),
+    (Deadman, "arm", lambda deadman, until: None),
+    story="refused_by_the_gate",
+)
+_mutant_of_gate(
+    "refusal-ignored",
+    "the node owns on when the kernel closed its gate",
+    (GatedKernel, "closed", lambda gated, why: None),
+    redundant="the dead-man timer was not put off either: the agent is killed, and its successor claims anew",
+)
+_mutant_of_gate(
+    "no-deadman",
+    "nothing kills an agent that hung beyond its lease",
+    (Deadman, "arm", lambda deadman, until: None),
+    redundant="safety does not need it: what resumes with old beliefs finds its gate closed, its lease lapsed at the "
+    "first event, and the guards of what it writes gone; it is for an agent that never resumes, so that another starts",
+)
+_mutant_of_gate(
+    "gate-reopened",
+    "a renewal opens what had closed",
+    (GatePort, "_is_closed", lambda port: False),
+    redundant="the renewal was seen in time, so nobody can have claimed, however late it gets to the kernel; and its "
+    "end was fixed before",
+)
+_mutant_of_gate(
+    "gate-not-closed",
+    "the addresses are removed without closing the gate",
+    (GatedKernel, "remove", lambda gated, effect: gated._kernel.remove(effect)),
+    redundant="a release waits until the kernel has none of the addresses, and a lapse closes the gate by itself",
+)

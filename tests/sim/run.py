@@ -75,12 +75,16 @@ def _run(seeds: range, mutant: str, jobs: int) -> Iterator[Outcome]:
 def _one(work: tuple[int, str]) -> Outcome:
     seed, mutant = work
     with planted(mutant):
-        return simulate(seed)
+        return simulate(seed, gated=_gated(mutant))
+
+
+def _gated(mutant: str) -> bool | None:
+    return MUTANTS[mutant].gated if mutant else None
 
 
 def _retell(seed: int, mutant: str, lines: int | None) -> None:
     with planted(mutant):
-        outcome = simulate(seed, tracing=True)
+        outcome = simulate(seed, tracing=True, gated=_gated(mutant))
     kept = outcome.trace if lines is None else outcome.trace[len(outcome.trace) - lines :] if lines else []
     _say(f"\nseed {seed}, time in ms, the last {len(kept)} of {len(outcome.trace)} lines:")
     for line in kept:

@@ -14,6 +14,7 @@ from haagent.core.units import MS, NEVER, Duration, Instant, S
 from tests.sim.checker import Violation
 from tests.sim.cluster import SKEW, Cluster
 from tests.sim.host import Agent, Host
+from tests.sim.kernel import SLOWEST
 from tests.sim.world import World
 
 Story = Callable[[World], None]
@@ -85,13 +86,63 @@ def wish_of_the_dead(world: World) -> None:
     assert world.checker.epoch("g0") <= epoch + 2
 
 
+def unconfigured_meanwhile(world: World) -> None:
+    """The owner is killed, its group taken from its configuration, another owns it; then the dead one comes back."""
+    cluster = _owned_by_first(world, 300 * MS, 0, 0, gated=True)
+    first = world.hosts[0]
+    world.crash(_agent(first))
+    world.run(world.now + 600 * MS)
+    _owned(world, not_by=first)
+    assert first.kernel.entry("g0").present, "the address is still there, behind the gate"
+    first.kernel.slowness = SLOWEST
+    cluster.groups.clear()
+    cluster.boot(first, "n1")
+    world.run(world.now + 1 * S)
+    _owned(world, not_by=first)
+    assert not first.kernel.entry("g0").present
+
+
+def stalled_in_a_call(world: World) -> None:
+    """Renewing its gate, the owner stops between the clock and the kernel, and soon after for good."""
+    _owned_by_first(world, 1 * S, 0, 0, gated=True)
+    first = world.hosts[0]
+    assert first.gate is not None
+    first.gate.absolute = False
+    world.restart = lambda agent: None
+    first.gate.script = [0, 200 * MS, 0, 5 * S]
+    world.run(world.now + 6 * S)
+    assert world.totals["dead-man"] == 1
+    _owned(world, not_by=first)
+
+
+def refused_by_the_gate(world: World) -> None:
+    """The owner stops until its gate has closed, but not for as long as its lease, which was renewed just before."""
+    _owned_by_first(world, 1 * S, 0, 0, gated=True)
+    gate = world.hosts[0].gate
+    assert gate is not None
+    gate.script = [800 * MS]
+    world.run(world.now + 4 * S)
+    world.checker.settled({"g0": True})
+    assert world.totals["dead-man"] == 0
+
+
 STORIES: dict[str, Story] = {
-    story.__name__: story for story in (drift, longer_ttl, restless_watch, key_gone_twice, wish_of_the_dead)
+    story.__name__: story
+    for story in (
+        drift,
+        longer_ttl,
+        restless_watch,
+        key_gone_twice,
+        wish_of_the_dead,
+        unconfigured_meanwhile,
+        stalled_in_a_call,
+        refused_by_the_gate,
+    )
 }
 
 
-def _owned_by_first(world: World, ttl: Duration, *skews: int) -> Cluster:
-    cluster = Cluster.plain(world, ttl, *skews)
+def _owned_by_first(world: World, ttl: Duration, *skews: int, gated: bool = False) -> Cluster:
+    cluster = Cluster.plain(world, ttl, *skews, gated=gated)
     world.expire_sessions()
     for number, host in enumerate(world.hosts):
         cluster.boot(host, f"n{number + 1}")

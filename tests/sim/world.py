@@ -48,6 +48,8 @@ class World:
         self.totals: Counter[str] = Counter()
         self.hosts: list[Host] = []
         self.etcd = Etcd(self._changed)
+        self.gated = False
+        self.restart: Callable[[Agent], None] = _never_again
         self.etcd_down_until: Instant = 0
         self.etcd_frozen = False
         self.lateness: Duration = 1 * MS
@@ -70,7 +72,7 @@ class World:
     def at(self, when: Instant, call: Callable[..., None], *arguments: Any) -> None:
         """Do it then; what is due at the same instant happens in the order in which it was asked for."""
         self._count += 1
-        heapq.heappush(self._heap, (when, self._count, call, arguments))
+        heapq.heappush(self._heap, (max(when, self.now), self._count, call, arguments))
 
     def tell(self, agent: Agent, event: Event, delay: Duration) -> None:
         """The event reaches the agent a little later."""
@@ -78,12 +80,17 @@ class World:
 
     def run(self, until: Instant) -> None:
         """Let everything up to and including `until` happen."""
-        heap, pop, before = self._heap, heapq.heappop, self._count
+        before = self._count
+        self.go_on(until)
+        self.totals["events"] += self._count - before
+
+    def go_on(self, until: Instant) -> None:
+        """The same from within an event: somebody stands still in the midst of one. Others may go on for longer."""
+        heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= until:
             self.now, _, call, arguments = pop(heap)
             call(*arguments)
-        self.now = until
-        self.totals["events"] += self._count - before
+        self.now = max(self.now, until)
 
     def note(self, agent: Agent, event: object, effects: tuple[object, ...]) -> None:
         """One step of an agent, for the trace."""
@@ -117,6 +124,11 @@ class World:
         agent.die()
         self._watchers.remove(agent)
         agent.host.kernel.abandoned(agent, "crashed")
+
+    def kill(self, agent: Agent) -> None:
+        """kill -9 by a timer; the service manager starts another one."""
+        self.crash(agent)
+        self.restart(agent)
 
     def resigned(self, agent: Agent) -> None:
         """The agent gave everything up and ended; it revoked its session if it could."""
@@ -343,6 +355,10 @@ class World:
             if self.net_loss and self.random() < self.net_loss:
                 continue
             self.tell(other.agent, event, self._delay(self.net_delay))
+
+
+def _never_again(agent: Agent) -> None:
+    pass
 
 
 def _advert(agent: Agent, effect: SendAdvert) -> AdvertReceived:
