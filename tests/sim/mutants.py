@@ -1,14 +1,9 @@
-"""Mistakes to plant in the real rules: a simulator that does not find them proves nothing.
-
-Each mutant replaces functions of the rules, or of the gate, while it is planted. It says what is forgotten or believed,
-and within how many seeds (from `FIRST` on) the simulator must find it; `test_mutants.py` holds it to that.
-"""
+"""What goes wrong in the rules when one of them is forgotten: the mutants of the core, added to those of the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from haagent.core import claims, lease, ownership, view, vrrp
@@ -22,19 +17,16 @@ from haagent.core.model import (
     Commit,
     Committed,
     Event,
-    ExtendAddresses,
     FenceConfirmed,
     FenceRefused,
     FenceTimedOut,
     GroupRules,
-    InstallAddresses,
     RouterRules,
     Rules,
     Strangers,
-    VirtualAddress,
 )
 from haagent.core.node import Node
-from haagent.core.ownership import Adopting, Claiming, Decision, GroupState, Leaving
+from haagent.core.ownership import Claiming, Decision, GroupState, Leaving
 from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Put, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -42,75 +34,10 @@ from haagent.core.timers import Timers
 from haagent.core.units import NEVER, Duration, Instant
 from haagent.core.view import View
 from haagent.core.vrrp import Router, Signal
-from haagent.runtime.gated import GatedKernel
-from tests.sim.gate import Deadman, GatePort, KernelGate
-from tests.sim.host import Agent
-from tests.sim.simulate import play, simulate
-from tests.sim.stories import STORIES
+from tests.sim import gate_mutants
+from tests.sim.planting import MUTANTS, mutant
 
-FIRST = 1
-
-Patch = tuple[Any, str, Callable[..., Any]]
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """What is done wrong, how, and how many seeds may pass before it is found; or which story finds it at once.
-
-    `redundant`: why nothing goes wrong, for what is only a second line of defence. Nothing has to be found then.
-    `gated`: it is looked for where the hosts have a gate; the others are where they have none that hides the mistake.
-    """
-
-    mistake: str
-    patches: tuple[Patch, ...]
-    seeds: int
-    story: str
-    redundant: str = ""
-    gated: bool = False
-
-
-MUTANTS: dict[str, Mutant] = {}
-
-
-@contextmanager
-def planted(name: str) -> Generator[None]:
-    """While in here, the core makes this mistake; none for an empty name."""
-    patches = MUTANTS[name].patches if name else ()
-    kept = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute, _ in patches]
-    try:
-        for owner, attribute, wrong in patches:
-            setattr(owner, attribute, wrong)
-        yield
-    finally:
-        for owner, attribute, right in kept:
-            setattr(owner, attribute, right)
-
-
-def found(name: str) -> str:
-    """The first violation that the mutant causes, and where; empty if there is none."""
-    mutant = MUTANTS[name]
-    with planted(name):
-        if mutant.story:
-            violation = play(STORIES[mutant.story]).violation
-            return f"{mutant.story}: {violation}" if violation else ""
-        for seed in range(FIRST, FIRST + mutant.seeds):
-            violation = simulate(seed, gated=mutant.gated).violation
-            if violation:
-                return f"seed {seed}: {violation}"
-    return ""
-
-
-def _mutant(
-    name: str,
-    mistake: str,
-    *patches: Patch,
-    seeds: int = 60,
-    story: str = "",
-    redundant: str = "",
-    gated: bool = False,
-) -> None:
-    MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant, gated)
-
+__all__ = ["MUTANTS", "gate_mutants"]
 
 # --- the lease
 
@@ -124,7 +51,7 @@ def _shown_from_answer(
     return _shown(replace(held, questions=replace(held.questions, asked=asked)), value, created, revision, margin, now)
 
 
-_mutant("counted-from-answer", "the lease counts from the answer", (lease, "shown", _shown_from_answer))
+mutant("counted-from-answer", "the lease counts from the answer", (lease, "shown", _shown_from_answer))
 
 _answer = Node._answer
 
@@ -140,7 +67,7 @@ def _grant_by_answer(node: Node, event: Any) -> None:
     _answer(node, event)
 
 
-_mutant(
+mutant(
     "granted-by-answer",
     "a renewal counts by its answer, ahead of the stream",
     (Node, "_answer", _grant_by_answer),
@@ -157,7 +84,7 @@ def _take_before_lapse(node: Node, event: Event) -> None:
         node._groups.decide_all()
 
 
-_mutant(
+mutant(
     "lapse-not-final",
     "a renewal that is shown after the lapse goes on with the lease",
     (Renewals, "lapse_if_over", lambda renewals: False),
@@ -174,7 +101,7 @@ def _ours_without_since(known: View, rules: Rules, held: Lease, group: str) -> b
     )
 
 
-_mutant(
+mutant(
     "since-ignored",
     "a record from before the lapse still makes an owner",
     (claims, "is_ours", _ours_without_since),
@@ -189,7 +116,7 @@ def _set_no_lapse(timers: Timers[Any], key: Any, due: Instant) -> None:
         _set_timer(timers, key, due)
 
 
-_mutant("no-lapse-timer", "nothing wakes the node when its lease ends", (Timers, "set", _set_no_lapse))
+mutant("no-lapse-timer", "nothing wakes the node when its lease ends", (Timers, "set", _set_no_lapse))
 
 
 def _ask_shorter_late(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
@@ -200,7 +127,7 @@ def _ask_shorter_late(held: Lease, ttl: Duration, margin: Duration, now: Instant
     return after
 
 
-_mutant("shorter-ttl-late", "a shorter ttl counts from when it is shown", (lease, "ask", _ask_shorter_late), seeds=150)
+mutant("shorter-ttl-late", "a shorter ttl counts from when it is shown", (lease, "ask", _ask_shorter_late), seeds=150)
 
 
 def _ask_longer_early(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
@@ -210,7 +137,7 @@ def _ask_longer_early(held: Lease, ttl: Duration, margin: Duration, now: Instant
     return after
 
 
-_mutant("longer-ttl-early", "a longer ttl counts from when it is asked", (lease, "ask", _ask_longer_early), seeds=150)
+mutant("longer-ttl-early", "a longer ttl counts from when it is asked", (lease, "ask", _ask_longer_early), seeds=150)
 
 
 def _ours_beyond_record(known: View, rules: Rules, held: Lease, group: str) -> bool:
@@ -224,7 +151,7 @@ def _no_longer_records(renewals: Renewals, owned: tuple[str, ...]) -> tuple[Dura
     return _rewritten(renewals, owned) if renewals._key_is_gone() else (renewals._context.rules.ttl, ())
 
 
-_mutant(
+mutant(
     "ttl-beyond-record",
     "a longer ttl is not written into the records",
     (claims, "is_ours", _ours_beyond_record),
@@ -244,7 +171,7 @@ def _without(unwanted: Callable[[Situation, Guard], bool]) -> Callable[[Situatio
     return guards
 
 
-_mutant(
+mutant(
     "record-unguarded",
     "a claim does not guard the record",
     (claims, "claim_guards", _without(lambda at, guard: guard.key.kind is Kind.OWNERS)),
@@ -254,7 +181,7 @@ _mutant(
         lambda ask, guards, record, at: replace(_change_owner(ask, guards, record, at), guards=guards),
     ),
 )
-_mutant(
+mutant(
     "holder-unguarded",
     "a claim does not guard the old holder's lease key",
     (
@@ -264,7 +191,7 @@ _mutant(
     ),
     seeds=120,
 )
-_mutant(
+mutant(
     "own-lease-unguarded",
     "a claim does not guard our own lease key",
     (
@@ -275,7 +202,7 @@ _mutant(
     redundant="a record makes an owner only while the lease runs and the lease key is not younger than the record; and "
     "others wait for whoever a record names from when they see it",
 )
-_mutant(
+mutant(
     "epoch-unguarded",
     "an epoch may be given twice",
     (
@@ -293,7 +220,7 @@ def _renew_unguarded(renewals: Renewals, owned: Any) -> None:
     out[before:] = [replace(one, guards=()) if isinstance(one, Commit) else one for one in out[before:]]
 
 
-_mutant("renewal-unguarded", "a renewal guards nothing", (Renewals, "ask", _renew_unguarded))
+mutant("renewal-unguarded", "a renewal guards nothing", (Renewals, "ask", _renew_unguarded))
 
 
 def _key_alone(renewals: Renewals, owned: tuple[str, ...]) -> tuple[Duration, tuple[Put, ...]]:
@@ -305,7 +232,7 @@ def _ours_before_key(known: View, rules: Rules, held: Lease, group: str) -> bool
 
 
 _is_ours = claims.is_ours
-_mutant(
+mutant(
     "key-alone",
     "a lease key that vanished is written anew without the records",
     (claims, "is_ours", _ours_before_key),
@@ -322,13 +249,13 @@ _claimable, _note_lease, _note_record, _rewound = (
     View.rewound,
 )
 
-_mutant(
+mutant(
     "no-drift",
     "clocks are taken to run at the same rate",
     (view, "patience", lambda ttl, guard: ttl + guard),
     story="drift",
 )
-_mutant(
+mutant(
     "no-margin",
     "neither margin nor guard: the kernel is taken to be instant",
     (view, "patience", lambda ttl, guard: ttl + ttl // 100),
@@ -342,7 +269,7 @@ def _vanished_at_once(known: View, group: str, rules: Rules) -> Instant:
     return _claimable(known, group, rules)
 
 
-_mutant("vanished-at-once", "a record that is gone is claimed at once", (View, "_claimable_at", _vanished_at_once))
+mutant("vanished-at-once", "a record that is gone is claimed at once", (View, "_claimable_at", _vanished_at_once))
 
 
 def _name_is_enough(known: View, group: str, rules: Rules) -> Instant:
@@ -352,7 +279,7 @@ def _name_is_enough(known: View, group: str, rules: Rules) -> Instant:
     return _claimable(known, group, rules)
 
 
-_mutant(
+mutant(
     "name-is-enough",
     "a predecessor of the same name on another host is not waited for",
     (View, "_claimable_at", _name_is_enough),
@@ -367,7 +294,7 @@ def _own_kept(known: View, group: str, rules: Rules) -> Instant:
     return _claimable(known, group, rules)
 
 
-_mutant("name-only", "a node that lapsed keeps its name in the record", (View, "_claimable_at", _own_kept))
+mutant("name-only", "a node that lapsed keeps its name in the record", (View, "_claimable_at", _own_kept))
 
 
 def _note_node(known: View, node: str, seen: Seen, rules: Rules, now: Instant) -> None:
@@ -379,7 +306,7 @@ def _note_node(known: View, node: str, seen: Seen, rules: Rules, now: Instant) -
                 known.evidence[incarnation] = replace(known_of, by_lease=until)
 
 
-_mutant(
+mutant(
     "nodes-not-incarnations",
     "a restarted agent's renewals keep its predecessor's record alive",
     (View, "_note_lease", _note_node),
@@ -399,7 +326,7 @@ def _list_all_anew(known: View, listed: Any, rules: Rules, now: Instant) -> list
     return news
 
 
-_mutant(
+mutant(
     "list-renews",
     "an unchanged revision counts as newly seen when it is listed again",
     (View, "list", _list_all_anew),
@@ -416,8 +343,8 @@ def _answer_overrides(known: View, seen: Seen, rules: Rules, now: Instant) -> bo
     return True
 
 
-_mutant("older-overrides", "an answer's older news overrides newer", (View, "answer", _answer_overrides))
-_mutant(
+mutant("older-overrides", "an answer's older news overrides newer", (View, "answer", _answer_overrides))
+mutant(
     "rewound-ignored",
     "nobody notices another history",
     (View, "rewound", lambda known, listed: False),
@@ -429,7 +356,7 @@ def _claimable_unsettled(known: View, group: str, rules: Rules) -> Instant:
     return NEVER if known.observed_since == NEVER else known._claimable_at(group, rules)
 
 
-_mutant(
+mutant(
     "restored-believed",
     "what a restored record says is acted on at once",
     (View, "claimable_at", _claimable_unsettled),
@@ -443,7 +370,7 @@ def _absent_since_ever(known: View, group: str, rules: Rules) -> Instant:
     return _claimable(known, group, rules)
 
 
-_mutant(
+mutant(
     "gap-ignored",
     "absent before and after a gap is absent in between",
     (View, "_claimable_at", _absent_since_ever),
@@ -486,8 +413,8 @@ def _hand_over_unconfirmed(
     return state, (*effects, *more)
 
 
-_mutant("clean-unconfirmed", "clean is written before the kernel confirmed", (ownership, "leave", _leave_unconfirmed))
-_mutant(
+mutant("clean-unconfirmed", "clean is written before the kernel confirmed", (ownership, "leave", _leave_unconfirmed))
+mutant(
     "handover-unconfirmed",
     "the next owner is named before the kernel confirmed",
     (ownership, "leave", _hand_over_unconfirmed),
@@ -500,13 +427,13 @@ def _failed_is_removed(state: GroupState, serial: int, why: str, at: Situation) 
     return _kernel_failed(state, serial, why, at)
 
 
-_mutant(
+mutant(
     "failed-is-removed",
     "a removal that the kernel refused is taken for done",
     (ownership, "kernel_failed", _failed_is_removed),
     seeds=150,
 )
-_mutant(
+mutant(
     "release-forgotten",
     "a release without an answer is taken for not done",
     (ownership, "_owes_a_record", lambda state, at: _owes(replace(state, asked=False), at)),
@@ -520,7 +447,7 @@ def _late_answer_makes_owner(state: GroupState, ask: Ask, done: bool, at: Situat
     return _answered(state, ask, done, at)
 
 
-_mutant(
+mutant(
     "late-answer-owns",
     "the answer to a claim makes an owner, whatever happened since",
     (ownership, "answered", _late_answer_makes_owner),
@@ -528,11 +455,11 @@ _mutant(
     (claims, "is_ours", _ours_without_since),
     seeds=120,
 )
-_mutant("epoch-kept", "a claim does not raise the epoch", (claims, "epoch", lambda at: _epoch(at) - 1))
+mutant("epoch-kept", "a claim does not raise the epoch", (claims, "epoch", lambda at: _epoch(at) - 1))
 
 # --- fencing
 
-_mutant("unfenced", "a claim does not wait for the fencing", (Fences, "verdict", lambda fences, group: CLEAR))
+mutant("unfenced", "a claim does not wait for the fencing", (Fences, "verdict", lambda fences, group: CLEAR))
 
 
 def _refused_is_confirmed(fences: Fences, event: FenceConfirmed | FenceRefused | FenceTimedOut) -> None:
@@ -540,7 +467,7 @@ def _refused_is_confirmed(fences: Fences, event: FenceConfirmed | FenceRefused |
 
 
 _fence_answered = Fences.answered
-_mutant("refused-is-fenced", "any answer confirms the fencing", (Fences, "answered", _refused_is_confirmed))
+mutant("refused-is-fenced", "any answer confirms the fencing", (Fences, "answered", _refused_is_confirmed))
 
 # --- adverts
 
@@ -558,8 +485,8 @@ def _believing(*believed: Signal) -> Callable[[Speech, str, Signal], None]:
     return note
 
 
-_mutant("silence-believed", "lost adverts make a claim", (Speech, "_note", _believing(Signal.OWNER_SILENT)))
-_mutant("stop-believed", "a priority-0 advert makes a claim", (Speech, "_note", _believing(Signal.OWNER_STOPPED)))
+mutant("silence-believed", "lost adverts make a claim", (Speech, "_note", _believing(Signal.OWNER_SILENT)))
+mutant("stop-believed", "a priority-0 advert makes a claim", (Speech, "_note", _believing(Signal.OWNER_STOPPED)))
 
 
 def _held_off_always(rules: RouterRules, router: Router, own: bytes, preempt: bool, owning: bool) -> bool:
@@ -567,142 +494,11 @@ def _held_off_always(rules: RouterRules, router: Router, own: bytes, preempt: bo
 
 
 _held_off = vrrp.held_off
-_mutant("stranger-deposes", "a stranger deposes an owner under alarm", (vrrp, "held_off", _held_off_always))
+mutant("stranger-deposes", "a stranger deposes an owner under alarm", (vrrp, "held_off", _held_off_always))
 
 
 def _speaks_on(speech: Speech, group: GroupRules) -> None:
     pass
 
 
-_mutant("speaks-on", "who no longer owns goes on advertising", (Speech, "demote", _speaks_on))
-
-
-# --- the gate
-
-_extend, _remove, _gate_open, _gate_renew, _adopt = (
-    GatedKernel.extend,
-    GatedKernel.remove,
-    GatePort.open,
-    GatePort.renew,
-    ownership._adopt,
-)
-
-
-def _mutant_of_gate(
-    name: str, mistake: str, *patches: Patch, seeds: int = 60, story: str = "", redundant: str = ""
-) -> None:
-    _mutant(name, mistake, *patches, seeds=seeds, story=story, redundant=redundant, gated=True)
-
-
-def _renewed_when_asked(renewals: Renewals, owned: Any) -> None:
-    _ask_renewal(renewals, owned)
-    context = renewals._context
-    if isinstance(renewals.lease, Held):
-        until = _count(context.now, renewals.lease.ttl, context.rules.margin)
-        context.out.append(ExtendAddresses(until))
-
-
-_mutant_of_gate(
-    "gate-renewed-when-asked",
-    "the gate is renewed when a renewal is asked for, not when it is seen",
-    (Renewals, "ask", _renewed_when_asked),
-)
-
-
-def _ask_lease_quietly(renewals: Renewals, ttl: Duration) -> None:
-    renewals.lease = lease.ask(renewals.lease, ttl, renewals._context.rules.margin, renewals._context.now)
-
-
-def _begin_at_once(agent: Agent) -> None:
-    agent._protect()
-    agent._begin()
-
-
-def _held_until(at: Situation) -> Instant:
-    assert isinstance(at.lease, Held)
-    return at.lease.held_until
-
-
-def _until_later(ttls: int) -> tuple[Patch, ...]:
-    def later(port: GatePort, until: Instant) -> Instant:
-        return until + ttls * port._agent.node.rules.ttl
-
-    def opens(port: GatePort, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        _gate_open(port, group, addresses, later(port, until))
-
-    def renews(port: GatePort, until: Instant) -> None:
-        _gate_renew(port, later(port, until))
-
-    return (GatePort, "open", opens), (GatePort, "renew", renews)
-
-
-_mutant_of_gate("gate-a-ttl-longer", "the gate is opened for a ttl more than the lease", *_until_later(1))
-_mutant_of_gate("gate-without-deadline", "the gate is opened without a deadline", *_until_later(1_000_000))
-_mutant_of_gate("no-gate", "the node relies on a gate that is not there", (KernelGate, "lets_pass", lambda *_: True))
-_mutant_of_gate(
-    "gate-stall-unseen",
-    "nobody looks at the clock again once a relative timeout is put",
-    (GatePort, "_in_time", lambda port, asked_at: True),
-    story="stalled_in_a_call",
-)
-_mutant_of_gate(
-    "gate-not-shortened",
-    "a ttl that gets shorter leaves the gate open by the longer one",
-    (Renewals, "_ask_lease", _ask_lease_quietly),
-    seeds=100,
-)
-_mutant_of_gate(
-    "gate-let-go-early",
-    "the gate lets go of what is no longer configured before that is swept",
-    (Agent, "_begin_when_swept", _begin_at_once),
-    story="unconfigured_meanwhile",
-)
-
-
-def _adopt_open(state: Adopting, at: Situation) -> Decision:
-    after, effects = _adopt(state, at)
-    if isinstance(after, Claiming):
-        install = InstallAddresses(at.group.name, after.serial, ownership.group_addresses(at.group), _held_until(at))
-        return after, (install, *effects)
-    return after, effects
-
-
-_mutant_of_gate(
-    "adopted-before-claimed",
-    "who adopts opens by its own lease before its claim is done",
-    (ownership, "_adopt", _adopt_open),
-    seeds=100,
-)
-_mutant_of_gate(
-    "refusal-ignored-undead",
-    "the node owns on when the kernel closed its gate, and nothing kills it",
-    (GatedKernel, "closed", lambda gated, why: None),
-    (Deadman, "arm", lambda deadman, until: None),
-    story="refused_by_the_gate",
-)
-_mutant_of_gate(
-    "refusal-ignored",
-    "the node owns on when the kernel closed its gate",
-    (GatedKernel, "closed", lambda gated, why: None),
-    redundant="the dead-man timer was not put off either: the agent is killed, and its successor claims anew",
-)
-_mutant_of_gate(
-    "no-deadman",
-    "nothing kills an agent that hung beyond its lease",
-    (Deadman, "arm", lambda deadman, until: None),
-    redundant="safety does not need it: what resumes with old beliefs finds its gate closed, its lease lapsed at the "
-    "first event, and the guards of what it writes gone; it is for an agent that never resumes, so that another starts",
-)
-_mutant_of_gate(
-    "gate-reopened",
-    "a renewal opens what had closed",
-    (GatePort, "_is_closed", lambda port: False),
-    redundant="the renewal was seen in time, so nobody can have claimed, however late it gets to the kernel; and its "
-    "end was fixed before",
-)
-_mutant_of_gate(
-    "gate-not-closed",
-    "the addresses are removed without closing the gate",
-    (GatedKernel, "remove", lambda gated, effect: gated._kernel.remove(effect)),
-    redundant="a release waits until the kernel has none of the addresses, and a lapse closes the gate by itself",
-)
+mutant("speaks-on", "who no longer owns goes on advertising", (Speech, "demote", _speaks_on))

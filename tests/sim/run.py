@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.sim.mutants import MUTANTS, planted
+from tests.sim.mutants import MUTANTS
+from tests.sim.planting import planted
 from tests.sim.simulate import Outcome, simulate
 
 

@@ -6,7 +6,8 @@ from multiprocessing import get_context
 
 import pytest
 
-from tests.sim.mutants import MUTANTS, found
+from tests.sim.mutants import MUTANTS
+from tests.sim.planting import found
 
 pytestmark = [pytest.mark.sim, pytest.mark.slow]
 
