@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,8 +50,16 @@ class Process:
         self._popen.send_signal(number)
 
     def pause(self) -> None:
-        """SIGSTOP to the whole process group."""
+        """SIGSTOP to the whole process group; return when all threads of the process stand still.
+
+        On a busy machine that takes its time, in which a thread on another core goes on.
+        """
         self._signal_group(signal.SIGSTOP)
+        give_up = time.monotonic() + 10
+        while not _stands_still(self.pid):
+            if time.monotonic() > give_up:
+                raise LabError(f"{self}: goes on 10 s after SIGSTOP")
+            time.sleep(0.0005)
 
     def resume(self) -> None:
         """SIGCONT to the whole process group."""
@@ -90,6 +99,15 @@ class Process:
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread is stopped, or has ended (proc(5): T, Z, X)."""
+    states: list[str] = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.append(stat.read_text().rpartition(") ")[2][0])
+    return all(state in "TZX" for state in states)
 
 
 class Launcher:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections import Counter
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
 from haagent.core.model import Committed, Event, Listed, Unanswered
 from haagent.core.records import Put
 from haagent.core.units import MS, S
-from haagent.lab.etcd import Etcd, Member, loopback_etcd
+from haagent.lab.etcd import Etcd, loopback_etcd
 from tests.integration.etcd_client import (
     CLUSTER,
     WEB,
@@ -59,17 +57,6 @@ def endpoints(etcd: Etcd, *, follower_first: bool) -> list[str]:
     leader = etcd.leader().endpoint
     others = [endpoint for endpoint in etcd.endpoints if endpoint != leader]
     return [*others, leader] if follower_first else [leader, *others]
-
-
-def pause(member: Member) -> None:
-    """Stop it, and wait until all its threads stand still: on a busy machine SIGSTOP takes its time."""
-    member.pause()
-    assert member._process is not None
-    threads = Path(f"/proc/{member._process.pid}/task")
-    give_up = time.monotonic() + 10
-    while any(stat.read_text().rpartition(") ")[2][0] != "T" for stat in threads.glob("*/stat")):
-        assert time.monotonic() < give_up
-        time.sleep(0.001)
 
 
 async def connected(c: Client, count: int) -> None:
@@ -164,7 +151,7 @@ def test_the_endpoint_in_use_hangs(three: Etcd):
             await connected(c, 3)
             await c.committed(Put(A, lease(1)))
             hung = next(member for member in three.members if member.endpoint == ordered[0])
-            pause(hung)
+            hung.pause()
             # Two are enough on an idle machine.
             assert await renew_until_committed(c) <= 12
             c.store.resync()
@@ -186,7 +173,7 @@ def test_the_leader_lost(three: Etcd, how: str):
             if how == "kill":
                 leader.kill()
             else:
-                pause(leader)
+                leader.pause()
             await renew_until_committed(c)
             c.store.resync()
             await c.seen(A, await c.committed_at_last(Put(A, lease(2))))
@@ -205,7 +192,7 @@ def test_no_quorum(three: Etcd):
             await connected(c, 3)
             before = await c.committed(Put(A, lease(1)))
             for member in three.members[:2]:
-                pause(member)
+                member.pause()
             for number in range(8):
                 answer = await c.commit(Put(A, lease(10 + number)), patience=400 * MS)
                 assert isinstance(answer, Unanswered), answer
@@ -286,7 +273,7 @@ def test_a_stopped_etcd_that_goes_on_loses_nothing(etcd: Etcd):
     async def scenario() -> None:
         async with client(settings(etcd.endpoints)) as c:
             await c.committed(Put(A, lease(1)))
-            pause(etcd.members[0])
+            etcd.members[0].pause()
             answer = await c.commit(Put(A, lease(2)), patience=200 * MS)
             assert isinstance(answer, Unanswered)
             etcd.resume()

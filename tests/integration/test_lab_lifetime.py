@@ -24,11 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A lab of its own process, which tells the pids of what runs in it, an agent's child too, and waits to be ended.
 STANDALONE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from haagent.lab import namespaces
 from haagent.lab.lab import Lab
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
 with Lab(hosts=2, etcd=1) as lab:
     lab.host("n1").spawn(["sh", "-c", "sleep 600 & exec sleep 600"])
     prober = lab.probe(["10.77.0.101"])
