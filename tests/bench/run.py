@@ -38,6 +38,9 @@ SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
 }
 
 
+Summary = dict[str, Any]
+
+
 @dataclass
 class Row:
     """One scenario with one ttl: its trials' outcomes."""
@@ -46,7 +49,7 @@ class Row:
     ttl: str
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Milliseconds; `took` from the event to the new owner's first answer."""
         gaps = sorted(outcome.gap / MS for outcome in self.outcomes)
         took = sorted(outcome.took / MS for outcome in self.outcomes)
@@ -69,7 +72,7 @@ class Row:
 @click.option("--ttl", "ttls", multiple=True, default=("1s", "300ms"), show_default=True)
 @click.option("--only", default="", help="Only scenarios whose name contains this.")
 @click.option("--dual", is_flag=True, help="One group of an IPv4 and an IPv6 address, and both must have one owner.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write <out>.json and <out>.md.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write <out>.json and <out>.md, rows of other runs kept.")
 def main(trials: int, ttls: Sequence[str], only: str, dual: bool, out: Path | None) -> None:
     """Measure, print a line for each scenario, and write the page if asked to."""
     rows: list[Row] = []
@@ -79,8 +82,15 @@ def main(trials: int, ttls: Sequence[str], only: str, dual: bool, out: Path | No
             print(_line(rows[-1]), flush=True)
         rows += _trials(ttl, trials, only, dual)
     if out is not None:
-        out.with_suffix(".json").write_text(json.dumps([row.summary() for row in rows], indent=2) + "\n")
-        out.with_suffix(".md").write_text(_page(rows))
+        _write(out, [row.summary() for row in rows])
+
+
+def _write(out: Path, fresh: Sequence[Summary]) -> None:
+    file = out.with_suffix(".json")
+    kept: list[Summary] = json.loads(file.read_text()) if file.exists() else []
+    rows = {(row["ttl"], row["scenario"]): row for row in [*kept, *fresh]}
+    file.write_text(json.dumps(list(rows.values()), indent=2) + "\n")
+    out.with_suffix(".md").write_text(_page(list(rows.values())))
 
 
 def _cold_starts(ttl: str, trials: int, dual: bool) -> Row:
@@ -104,7 +114,7 @@ def _trials(ttl: str, trials: int, only: str, dual: bool) -> list[Row]:
         for name, act in SCENARIOS.items():
             if only not in name:
                 continue
-            rows.append(Row(name, ttl))
+            rows.append(Row(f"{name}, IPv4 and IPv6" if dual else name, ttl))
             for _ in range(trials):
                 rows[-1].outcomes.append(act(rehearsal))
                 rehearsal.cluster.restore()
@@ -116,7 +126,7 @@ def _line(row: Row) -> str:
     return "  ".join(f"{key}={value}" for key, value in row.summary().items())
 
 
-def _page(rows: Sequence[Row]) -> str:
+def _page(rows: Sequence[Summary]) -> str:
     lines = [
         "# Measured",
         "",
@@ -129,8 +139,7 @@ def _page(rows: Sequence[Row]) -> str:
         "| scenario | ttl | trials | gap median | gap worst | took median | took worst | overlaps | longest |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in rows:
-        s = row.summary()
+    for s in rows:
         times = " | ".join(
             f"{s[key]:g} ms" for key in ("gap_median_ms", "gap_worst_ms", "took_median_ms", "took_worst_ms")
         )
