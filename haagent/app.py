@@ -214,6 +214,7 @@ class _Agent:
         interfaces, groups = _kernel_scope(rules)
         addresses = {address for held in groups.values() for address in held}
         self.kernel.protect(addresses, interfaces)
+        self.kernel.grace = rules.ttl // 4
 
     def _heard_of_kernel(self, event: Event) -> None:
         """Gate, sockets and sources follow the interfaces, before the node hears of them and speaks."""

@@ -46,7 +46,7 @@ class GatedKernel:
         self._gate = gate
         self._deadman = deadman
         self._deliver = deliver
-        self._grace = grace
+        self.grace = grace
         self._interfaces: frozenset[str] = frozenset()
         self._open: set[str] = set()
 
@@ -66,7 +66,7 @@ class GatedKernel:
             self._deliver(KernelFailed(effect.group, effect.serial, f"gate: {error}"))
             return
         self._open.add(effect.group)
-        self._deadman.arm(effect.until + self._grace)
+        self._deadman.arm(effect.until + self.grace)
         self._kernel.install(effect)
 
     def extend(self, effect: ExtendAddresses) -> None:
@@ -78,7 +78,7 @@ class GatedKernel:
         except (GateClosedError, GateFailedError) as error:
             self.closed(str(error))
             return
-        self._deadman.arm(effect.until + self._grace)
+        self._deadman.arm(effect.until + self.grace)
         self._kernel.extend(effect)
 
     def remove(self, effect: RemoveAddresses) -> None:
