@@ -8,8 +8,7 @@ from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, FileKeys, Gro
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
 from haagent.core.units import Duration
 from haagent.runtime.ports import FenceCommand, GateKind, RouterWire
-
-AUTH_BYTES = 8
+from haagent.wire.vrrp import fit_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ def _router(keys: RouterKeys) -> RouterWire:
     return RouterWire(
         rules=rules,
         peers=tuple(peer.packed for peer in keys.unicast_peers),
-        password=None if keys.auth_pass is None else keys.auth_pass.encode()[:AUTH_BYTES],
+        password=None if keys.auth_pass is None else fit_password(keys.auth_pass.encode()).value,
         checksum=keys.checksum,
         ttl=keys.unicast_ttl,
         announce_repeat=keys.garp_master_repeat,

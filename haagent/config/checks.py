@@ -14,9 +14,8 @@ from haagent.config.schema import EtcdKeys, GroupKeys, LeaseKeys, RouterKeys
 from haagent.config.values import Ip, written
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum
+from haagent.wire.vrrp import PASSWORD_MAX, fit_password
 
-AUTH_BYTES = 8
-"""RFC 2338 5.3.10: the authentication data of VRRPv2."""
 UNFRAGMENTED_V6 = 90
 """IPv6 addresses in an advert that fits 1500 bytes: (1500 - 40 - 8) / 16."""
 
@@ -135,8 +134,8 @@ def _version(router: RouterKeys, family: int) -> Iterator[Issue]:
             yield Issue(("version",), "must be 3: VRRPv2 has no IPv6")
         if interval % S or not 1 * S <= interval <= 255 * S:
             yield Issue(("advert_interval",), "must be whole seconds, 1s to 255s, with version 2")
-        if router.auth_pass is not None and len(router.auth_pass) > AUTH_BYTES:
-            why = f"Truncating auth_pass to {AUTH_BYTES} characters"
+        if router.auth_pass is not None and fit_password(router.auth_pass.encode()).truncated:
+            why = f"Truncating auth_pass to {PASSWORD_MAX} characters"
             yield Issue(("auth_pass",), why, warning=True, given=False)
     else:
         if interval % (10 * MS) or not 10 * MS <= interval <= 40_950 * MS:

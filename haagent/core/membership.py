@@ -11,8 +11,6 @@ from haagent.core.model import Ask, Asking, Commit, GroupRules, InterfaceChanged
 from haagent.core.records import Guard, Key, Kind, MemberValue, Put, Standing
 from haagent.core.units import Instant
 
-NO_STANDING = Standing(0, b"")
-
 
 class Membership:
     """Keeps the interfaces as they are, each group's faults and standing, and the member key."""

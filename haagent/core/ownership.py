@@ -75,7 +75,6 @@ class Owning:
     serial: int
     epoch: int
     ready: bool
-    since: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +264,7 @@ def _maybe_preempt(state: Following, at: Situation) -> Decision:
 def _begin_to_own(serial: int, at: Situation) -> Decision:
     assert isinstance(at.lease, Held)
     serial += 1
-    state = Owning(serial, claims.epoch(at), ready=False, since=at.now)
+    state = Owning(serial, claims.epoch(at), ready=False)
     if at.faults:
         return leave(serial, state.epoch, at, "; ".join(at.faults))
     return state, (InstallAddresses(at.group.name, serial, group_addresses(at.group), at.lease.held_until),)

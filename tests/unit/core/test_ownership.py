@@ -42,7 +42,7 @@ OTHER = Ask(Asking.CLAIM, "web", 2)
 
 FOLLOWING = Following(3)
 CLAIMING = Claiming(3, CLAIM, MINE, give_up_at=1 * S)
-OWNING = Owning(3, 4, ready=False, since=0)
+OWNING = Owning(3, 4, ready=False)
 READY = replace(OWNING, ready=True)
 CLOSING = Leaving(3, 4, "because", retry_at=2 * S)
 OWING = replace(CLOSING, removed=True, release=True)
@@ -291,7 +291,7 @@ def test_what_was_refused_is_not_tried_before_its_time():
 
 def test_a_claim_that_is_done_makes_an_owner_by_its_record():
     after, effects = ownership.answered(CLAIMING, CLAIM, True, at(owners(5, MINE), now=100 * MS))
-    assert after == Owning(4, 4, ready=False, since=100 * MS)
+    assert after == Owning(4, 4, ready=False)
     assert effects == (InstallAddresses("web", 4, (ADDRESS,), 970 * MS),)
 
 
