@@ -154,10 +154,24 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def both_families() -> dict[str, Any]:
     """Keys of a configuration with one group of two virtual routers, IPv4 and IPv6: `vip4()` and `vip6()`."""
-    # RFC 9568 5.2.9 wants the link-local address first.
-    six = {"name": f"{GROUP}6", "vrid": 51, "interface": "eth0", "addresses": ["fe80::100/64", f"{vip6()}/64"]}
-    routers = [web_router(name=f"{GROUP}4"), six]
-    return {"virtual_routers": routers, "groups": [{"name": GROUP, "routers": [f"{GROUP}4", f"{GROUP}6"]}]}
+    return {"virtual_routers": both_routers(), "groups": both_group()}
+
+
+def both_routers(*, second: bool = False, **changes: Any) -> list[dict[str, Any]]:
+    """The virtual routers `web4` and `web6`; with `second` each has another address."""
+    four, six = [f"{vip4()}/24"], ["fe80::100/64", f"{vip6()}/64"]  # RFC 9568 5.2.9: the link-local one first
+    if second:
+        four.append(f"{vip4(2)}/24")
+        six.append(f"{vip6(2)}/64")
+    return [
+        web_router(name=f"{GROUP}4", addresses=four, **changes),
+        web_router(name=f"{GROUP}6", addresses=six, **changes),
+    ]
+
+
+def both_group(**changes: Any) -> list[dict[str, Any]]:
+    """The group of `both_routers`."""
+    return [{"name": GROUP, "routers": [f"{GROUP}4", f"{GROUP}6"], **changes}]
 
 
 def _may_own(member: Mapping[str, Any], group: str) -> bool:

@@ -13,7 +13,6 @@ import logging
 import os
 import select
 import socket
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from haagent.core.model import (
     VirtualAddress,
 )
 from haagent.core.units import MS, NEVER, Instant, S
+from haagent.runtime.clock import boottime
 
 log = logging.getLogger("haagent.kernel")
 
@@ -350,10 +350,6 @@ class _Install:
 
     command: InstallAddresses
     waiting: set[Place]
-
-
-def boottime() -> Instant:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _text(place: Place) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from haagent.core.units import MS, Duration
 from haagent.lab.chaos.plan import Reload
 from haagent.lab.chaos.wallclock import Dial
-from haagent.lab.cluster import GROUP, NAME, Cluster, web_router
+from haagent.lab.cluster import NAME, Cluster, both_group, both_routers
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
 from haagent.lab.topology import vip4, vip6
@@ -21,16 +21,16 @@ class ChaosCluster(Cluster):
     """`gate` as in `fence.gate`, None for the agent's default. `variants` are what a reload may change."""
 
     def __init__(self, lab: Lab, ttl: Duration, gate: str | None = None) -> None:
-        keys: dict[str, Any] = {"groups": _group()}
+        keys: dict[str, Any] = {"groups": both_group()}
         if gate is not None:
             keys["fence"] = {"gate": gate}
-        super().__init__(lab, ttl=_text(ttl), routers=_routers(), keys=keys)
+        super().__init__(lab, ttl=_text(ttl), routers=both_routers(), keys=keys)
         self.dials = {host.name: Dial(lab.directory / f"{host.name}.clock") for host in lab.hosts}
         self.variants: Mapping[Reload, Mapping[str, Any]] = {
             Reload.SHORTER: {"lease": {"ttl": _text(max(ttl // 2, 300 * MS))}},
             Reload.LONGER: {"lease": {"ttl": _text(ttl * 3 // 2)}},
-            Reload.PRIORITY: {"virtual_routers": _routers(priority=200), "groups": _group(preempt=True)},
-            Reload.ADDRESSES: {"virtual_routers": _routers(second=True)},
+            Reload.PRIORITY: {"virtual_routers": both_routers(priority=200), "groups": both_group(preempt=True)},
+            Reload.ADDRESSES: {"virtual_routers": both_routers(second=True)},
         }
 
     def program(self, host: Host) -> Sequence[str]:
@@ -51,21 +51,6 @@ class ChaosCluster(Cluster):
         """Have the host's agent go by the configuration that it began with."""
         self.differences.pop(host.name, None)
         self.reload(host)
-
-
-def _group(**changes: Any) -> list[dict[str, Any]]:
-    return [{"name": GROUP, "routers": ["web4", "web6"], **changes}]
-
-
-def _routers(*, second: bool = False, **changes: Any) -> list[dict[str, Any]]:
-    four, six = [f"{vip4()}/24"], ["fe80::100/64", f"{vip6()}/64"]  # RFC 9568 5.2.9: the link-local one first
-    if second:
-        four.append(f"{vip4(2)}/24")
-        six.append(f"{vip6(2)}/64")
-    return [
-        web_router(name="web4", addresses=four, **changes),
-        web_router(name="web6", addresses=six, **changes),
-    ]
 
 
 def _text(duration: Duration) -> str:
