@@ -19,7 +19,8 @@ HISTORY_KEPT = 100
 class Situation:
     """What a decision rests on. `faults`: why this node must not own the group now, by name; empty if it may.
 
-    `fence`: whether a claim must wait until who held the group is fenced.
+    `fence`: whether a claim must wait until who held the group is fenced. `unseen`: the faults are not known yet, for
+    the kernel has not told of all interfaces that the group needs.
     """
 
     rules: Rules
@@ -30,6 +31,7 @@ class Situation:
     faults: tuple[str, ...]
     now: Instant
     fence: Verdict = CLEAR
+    unseen: bool = False
 
 
 def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:

@@ -27,6 +27,11 @@ def used(group: GroupRules) -> frozenset[str]:
     return frozenset(routers | {address.interface for router in group.routers for address in router.addresses})
 
 
+def unseen(group: GroupRules, interfaces: Interfaces) -> bool:
+    """Whether the kernel has not told yet of an interface that the group needs. Of an absent one it tells, too."""
+    return not used(group) <= interfaces.keys()
+
+
 def faults(group: GroupRules, interfaces: Interfaces) -> tuple[str, ...]:
     """Why this node must not own the group, by name; empty when it may."""
     found = [_interface_fault(name, interfaces) for name in sorted(used(group))]

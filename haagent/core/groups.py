@@ -113,6 +113,7 @@ class Groups:
             faults=membership.faults[name] + held_off,
             now=self._context.now,
             fence=self.fences.verdict(name),
+            unseen=fitness.unseen(group, membership.interfaces),
         )
 
     def _become(self, name: str, decision: Decision) -> None:

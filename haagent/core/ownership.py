@@ -161,7 +161,11 @@ def _adopt(state: Adopting, at: Situation) -> Decision:
         return state, ()
     record = at.view.record(at.group.name)
     left = record is not None and not record.clean and (record.node, record.host) == (at.rules.node, at.rules.host)
-    if not left or at.faults or at.now < at.view.claimable_at(at.group.name, at.rules):
+    if not left or at.now < at.view.claimable_at(at.group.name, at.rules):
+        return _sweep(state.serial, at.group, at.now)
+    if at.unseen:  # etcd was faster than the kernel, and what is not known is no reason to let go
+        return state, ()
+    if at.faults:
         return _sweep(state.serial, at.group, at.now)
     if not isinstance(at.lease, Held):
         return state, ()

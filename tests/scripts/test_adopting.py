@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from haagent.core.model import GateClosed, Role
+from haagent.core.model import GateClosed, Role, TimePassed
+from haagent.core.ownership import Adopting
 from haagent.core.records import Key, Kind, OwnerRecord
 from haagent.core.units import S
 from tests.scripts.talk import Talk, master
@@ -73,6 +74,33 @@ def test_a_claim_that_fails_sweeps():
     talk.etcd.write((Key(Kind.OWNERS, "web"), owner("b", epoch=7)))
     assert talk.etcd_does(7, "claim") == ["remove web #2"]
     assert talk.kernel_removed(9) == ["web: INIT -> BACKUP, epoch 7 (started)"]
+
+
+def test_etcd_may_be_faster_than_the_kernel():
+    """The list comes before the kernel has told of the interface. That is no fault of it: the claim waits, the
+    addresses stay; meanwhile the lease is renewed.
+    """
+    talk = Talk(GATED)
+    talk.etcd.write((Key(Kind.LEASES, "a"), lease("a", 0)))
+    talk.etcd.write((Key(Kind.OWNERS, "web"), owner("a", 0, epoch=6)))
+    assert talk.start() == []
+    assert talk.lists(2) == ["renew #1 if leases/a @2"]
+    assert talk.etcd_does(4, "renew") == ["lease held (renewals are seen)", "member web=0 if leases/a made @2"]
+    assert talk.hears_link(5) == [
+        "web: claim epoch 7 (claimed again) if owners/web @3, leases/a made @2",
+    ]
+    assert talk.etcd_does(7, "claim") == ["install web #2: 10.0.0.100 until 972"]
+
+
+def test_a_kernel_that_never_tells_of_the_interface_sweeps_after_one_ttl():
+    """Whatever keeps it: the gate has closed by then."""
+    talk = Talk(GATED)
+    talk.etcd.write((Key(Kind.OWNERS, "web"), owner("a", 0, epoch=6)))
+    talk.start()
+    talk.lists(2)
+    talk.feed(999, TimePassed())
+    assert isinstance(talk.node.groups["web"], Adopting)
+    assert "remove web #1" in talk.feed(1000, TimePassed())
 
 
 def test_an_unfit_interface_sweeps():
