@@ -18,6 +18,9 @@ ORDER := unit scripts wire sim integration
 TESTS := $(wildcard $(ORDER:%=tests/%))
 TESTS += $(filter-out $(ORDER:%=tests/%) tests/bench,$(patsubst %/,%,$(filter-out tests/__pycache__/,$(wildcard tests/*/))))
 
+PROTOS := $(wildcard proto/haagent/v1/*.proto)
+PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
+
 # pyright runs the version that pyproject.toml pins, on the node that its wheel brings, and asks nobody for news.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYRIGHT_PYTHON_GLOBAL_NODE := 0
@@ -37,11 +40,23 @@ test: root deps venv  ## every test; ARGS='-k name' to choose (root)
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 .PHONY: check
-check: venv  ## format, lint, types, import floors
+check: venv proto-current  ## format, lint, types, import floors, generated code up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
+
+.PHONY: proto
+proto: venv  ## haagent/v1 from proto/haagent/v1
+	$(PROTOC) --python_out=. --pyi_out=. $(PROTOS)
+
+# What is generated is kept beside its source, so that an installation needs no compiler: here it is made anew and compared.
+.PHONY: proto-current
+proto-current: venv
+	@made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; \
+	$(PROTOC) --python_out="$$made" --pyi_out="$$made" $(PROTOS); \
+	diff -r -x '__pycache__' -x '__init__.py' "$$made/haagent/v1" haagent/v1 \
+	    || { echo "haagent/v1 is not what proto/ says: run 'make proto'" >&2; exit 1; }
 
 .PHONY: sim
 sim: venv  ## whole clusters in virtual time: SEEDS=1000, or SEED=… to replay one

@@ -51,7 +51,7 @@ from haagent.runtime.clock import BoottimeTimer, boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
 from haagent.runtime.outer import Outer, Status
-from haagent.runtime.ports import Gate, GateFailedError, GateKind, RouterWire
+from haagent.runtime.ports import Gate, GateFailedError, GateKind, NoPeers, Peers, RouterWire
 from haagent.runtime.pump import Pump
 
 _LOG: Final = logging.getLogger("haagent")
@@ -153,6 +153,7 @@ class _Agent:
         self.netlink = NetlinkKernel(self._heard_of_kernel)
         self.neighbours = Neighbours(deliver)
         self.fencer = ExecFencer(deliver, self._config.cluster, self._config.node)
+        self.peers: Peers = NoPeers()
         self._outer = Outer(self._manager, self._pump)
 
     async def _begin(self, timer: BoottimeTimer) -> None:

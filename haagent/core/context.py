@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from haagent.core.model import Alarm, Effect, Rules
 from haagent.core.timers import Timers
-from haagent.core.units import Instant
+from haagent.core.units import Duration, Instant
 from haagent.core.view import View
 
 
@@ -28,6 +28,7 @@ class Context:
         self.view = View(rules.node)
         self.timers: Timers[Timer] = Timers()
         self.now: Instant = 0
+        self.wall_ahead: Duration | None = None
         self.out: list[Effect] = []
         self.alarms: dict[tuple[str, str], str] = {}
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from haagent.core.asking import Ask
 from haagent.core.asking import Asking as Asking  # noqa: PLC0414 - a word of this vocabulary, too
 from haagent.core.fence import Fence, FenceConfirmed, FenceRefused, FenceTimedOut
+from haagent.core.heartbeat import HeartbeatReceived, Meet, PromiseReceived, SendHeartbeat, SendPromise
 from haagent.core.records import Guard, Key, Put, Revision, Seen
 from haagent.core.units import MS, Duration, Instant, S
 
@@ -68,6 +69,8 @@ class Rules:
 
     `gated`: a gate in the kernel ends what an incarnation may answer for, even if that died. `fence`: how long the
     fencing of a holder that lapsed may take, which must be confirmed before it is claimed from; 0: none is asked for.
+    `failsafe`: how long the promises of all candidates may carry what is owned while etcd is away; 0: not at all.
+    `endpoint`: where peers reach this node (`host:port`), empty when it has none.
     """
 
     node: str
@@ -81,6 +84,8 @@ class Rules:
     stagger: Duration = 20 * MS
     gated: bool = False
     fence: Duration = 0
+    failsafe: Duration = 0
+    endpoint: str = ""
 
 
 # --- events --------------------------------------------------------------------------------------------------
@@ -199,6 +204,13 @@ class AdvertReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class WallClockRead:
+    """The wall clock was read: it is `offset` ahead of the clock that instants are read from."""
+
+    offset: Duration
+
+
+@dataclass(frozen=True, slots=True)
 class RulesChanged:
     """A reload that was found valid. Node, incarnation and host stay what they were."""
 
@@ -232,6 +244,9 @@ Event = (
     | FenceConfirmed
     | FenceRefused
     | FenceTimedOut
+    | HeartbeatReceived
+    | PromiseReceived
+    | WallClockRead
     | RulesChanged
     | StopRequested
     | TimePassed
@@ -367,5 +382,8 @@ Effect = (
     | RoleChanged
     | Alarm
     | LeaseChanged
+    | Meet
+    | SendHeartbeat
+    | SendPromise
     | Resign
 )

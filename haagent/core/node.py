@@ -28,9 +28,11 @@ from haagent.core.model import (
     FenceRefused,
     FenceTimedOut,
     GateClosed,
+    HeartbeatReceived,
     InterfaceChanged,
     KernelFailed,
     Listed,
+    PromiseReceived,
     Refused,
     Resign,
     Role,
@@ -39,6 +41,7 @@ from haagent.core.model import (
     StopRequested,
     TimePassed,
     Unanswered,
+    WallClockRead,
     Watched,
 )
 from haagent.core.ownership import Fencing, GroupState, Owning
@@ -172,6 +175,11 @@ class Node:
             case FenceConfirmed() | FenceRefused() | FenceTimedOut():
                 self._groups.fences.answered(event)
                 self._groups.decide_all()
+            case HeartbeatReceived() | PromiseReceived():
+                pass
+            case WallClockRead(offset):
+                self._context.wall_ahead = offset
+                self._groups.decide_all()
             case RulesChanged(rules):
                 self._groups.reload(rules)
             case StopRequested():
@@ -236,6 +244,8 @@ class Node:
                 for group in member.standings if member is not None else ():
                     if group in self.groups:
                         self._groups.decide(group)
+            case Kind.ORDERS:
+                self._groups.assess_all()
             case Kind.LEASES | Kind.OWNERS | Kind.INTENTS | Kind.HISTORY:
                 pass
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from haagent.core.units import Duration
+from haagent.core.units import Duration, Wall
 
 Revision = int
 """An etcd revision. 0 as a guard means: the key does not exist."""
@@ -25,10 +25,14 @@ class Kind(StrEnum):
     MEMBERS = "members"
     INTENTS = "intents"
     HISTORY = "history"
+    ORDERS = "orders"
 
 
 class Key(NamedTuple):
-    """`<kind>/<name>`; the name is a node for leases and members, else a group (history: `group/epoch`)."""
+    """`<kind>/<name>`; the name is a node for leases and members, else a group (history: `group/epoch`).
+
+    There is one key of operators' orders for the whole cluster, `orders/cluster`.
+    """
 
     kind: Kind
     name: str
@@ -55,6 +59,8 @@ class OwnerRecord:
 
     `clean` says that the owner's kernel no longer answered when this was written: anyone may claim at once. The
     record then still names the last owner. `ttl` is how long that incarnation's lease runs at the longest.
+    `candidates` are the nodes whose promises can extend the lease while etcd is away; who is none of them claims no
+    earlier than `failsafe` after the last sign of the owner in etcd (0: promises extend nothing, all wait alike).
     """
 
     node: str
@@ -65,6 +71,7 @@ class OwnerRecord:
     clean: bool
     candidates: tuple[str, ...]
     reason: str
+    failsafe: Duration = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +84,30 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class MemberValue:
-    """`members/<node>`: what the others must know of a node. `addresses` are the packed sources of its adverts."""
+    """`members/<node>`: what the others must know of a node. `addresses` are the packed sources of its adverts.
+
+    `endpoint` is where its peers reach it (`host:port`), empty when it has no peers.
+    """
 
     incarnation: str
     version: str
     addresses: tuple[bytes, ...]
     standings: Mapping[str, Standing]
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`intents/<group>`: a wish that the owner by `from_epoch` hands the group to `to`. Any other epoch: void."""
+    """`intents/<group>`: a wish that the owner by `from_epoch` hands the group to `to`. Any other epoch: void.
+
+    Not to be granted before `not_before` (0: at once), nor from `expires` on (0: it does not expire).
+    """
 
     to: str
     from_epoch: int
     by: str
+    not_before: Wall = 0
+    expires: Wall = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +120,27 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Orders:
+    """`orders/cluster`: what operators want of all nodes. `paused` says by whom, empty when it is not so.
+
+    `drained`: the nodes that are to own nothing.
+    """
+
+    paused: str = ""
+    drained: tuple[str, ...] = ()
+
+
+ORDERS = Key(Kind.ORDERS, "cluster")
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
     """A value that is none of ours: what is wrong with it."""
 
     reason: str
 
 
-Value = LeaseValue | OwnerRecord | MemberValue | Intent | HistoryEntry
+Value = LeaseValue | OwnerRecord | MemberValue | Intent | HistoryEntry | Orders
 """What the core writes."""
 
 

@@ -10,6 +10,8 @@ from typing import Final
 
 Instant = int
 Duration = int
+Wall = int
+"""Nanoseconds since 1970 by the wall clock. It may be set: only operators' wishes are dated by it."""
 
 US: Final[Duration] = 1_000
 MS: Final[Duration] = 1_000_000

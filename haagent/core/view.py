@@ -19,6 +19,7 @@ from haagent.core.records import (
     Kind,
     LeaseValue,
     MemberValue,
+    Orders,
     OwnerRecord,
     Revision,
     Seen,
@@ -66,6 +67,7 @@ class View:
         self.leases: dict[str, Seen] = {}
         self.members: dict[str, MemberValue] = {}
         self.intents: dict[str, Intent] = {}
+        self.orders = Orders()
         self.by_source: dict[bytes, str] = {}
         self._sightings: dict[Key, Revision] = {}
 
@@ -83,6 +85,7 @@ class View:
         self.leases.clear()
         self.members.clear()
         self.intents.clear()
+        self.orders = Orders()
         self.by_source.clear()
         self._sightings.clear()
 
@@ -184,6 +187,8 @@ class View:
                     self.intents[name] = seen.value
                 else:
                     self.intents.pop(name, None)
+            case Kind.ORDERS:
+                self.orders = seen.value if isinstance(seen.value, Orders) else Orders()
             case Kind.HISTORY:
                 pass  # for people; what a refused claim shows of it is taken in by `answer`
 

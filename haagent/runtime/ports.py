@@ -18,8 +18,11 @@ from haagent.core.model import (
     Fence,
     InstallAddresses,
     Look,
+    Meet,
     RemoveAddresses,
     RouterRules,
+    SendHeartbeat,
+    SendPromise,
     VirtualAddress,
 )
 from haagent.core.units import Duration, Instant
@@ -126,6 +129,35 @@ class Fencer(Protocol):
     def fence(self, effect: Fence) -> None:
         """Answered by `FenceConfirmed`, `FenceRefused` or `FenceTimedOut`; by the last within a second of `until`."""
         ...
+
+
+class Peers(Protocol):
+    """Connections with the other nodes. What they say is delivered as `HeartbeatReceived` and `PromiseReceived`."""
+
+    def meet(self, effect: Meet) -> None:
+        """Keep a connection with each of these peers. One that is no longer named is kept while it stands."""
+        ...
+
+    def heartbeat(self, effect: SendHeartbeat) -> None:
+        """Tell those of the named peers with which there is a connection; what waits for one is replaced by it."""
+        ...
+
+    def promise(self, effect: SendPromise) -> None:
+        """Tell the peer, if there is a connection with it."""
+        ...
+
+
+class NoPeers:
+    """The `Peers` of a node that is configured to have none."""
+
+    def meet(self, effect: Meet) -> None:
+        pass
+
+    def heartbeat(self, effect: SendHeartbeat) -> None:
+        pass
+
+    def promise(self, effect: SendPromise) -> None:
+        pass
 
 
 class GateClosedError(Exception):

@@ -27,17 +27,20 @@ from haagent.core.model import (
     InstallAddresses,
     LeaseChanged,
     Look,
+    Meet,
     RemoveAddresses,
     Resign,
     Resync,
     RoleChanged,
     Rules,
     SendAdvert,
+    SendHeartbeat,
+    SendPromise,
     TimePassed,
 )
 from haagent.core.units import Instant
 from haagent.runtime.narrator import Narrator
-from haagent.runtime.ports import Deliver, Fencer, Kernel, Speaker, Store
+from haagent.runtime.ports import Deliver, Fencer, Kernel, Peers, Speaker, Store
 from haagent.runtime.recorder import Recorder
 
 _LOG: Final = logging.getLogger("haagent")
@@ -92,6 +95,8 @@ class Ports(Protocol):
     def speaker(self) -> Speaker: ...
     @property
     def fencer(self) -> Fencer: ...
+    @property
+    def peers(self) -> Peers: ...
 
     def configure(self, rules: Rules) -> None:
         """The node goes by these rules from now on: called before the effects of the event that changed them."""
@@ -208,6 +213,12 @@ class Pump:
                 ports.speaker.announce(router)
             case Fence():
                 ports.fencer.fence(effect)
+            case Meet():
+                ports.peers.meet(effect)
+            case SendHeartbeat():
+                ports.peers.heartbeat(effect)
+            case SendPromise():
+                ports.peers.promise(effect)
             case RoleChanged():
                 ports.changed()
             case Alarm() | LeaseChanged():

@@ -22,11 +22,12 @@ from haagent.core.records import (
     Kind,
     LeaseValue,
     MemberValue,
+    Orders,
     OwnerRecord,
     Standing,
     Value,
 )
-from haagent.core.units import MS, Duration
+from haagent.core.units import MS, Duration, Wall
 
 VERSION: Final = 1
 ROOT: Final = "haagent"
@@ -40,6 +41,10 @@ MAX_TEXT: Final = 1000
 MAX_CANDIDATES: Final = 256
 MAX_ADDRESSES: Final = 256
 MAX_STANDINGS: Final = 1024
+MAX_DRAINED: Final = 256
+FAILSAFE_MS: Final = (0, 24 * 3600 * 1000)
+WALL_MS: Final = (0, (1 << 63) // MS - 1)
+"""Since 1970."""
 TTL_MS: Final = (300, 60_000)
 
 _Fields = Mapping[str, Any]
@@ -118,8 +123,9 @@ def _fields(value: Value) -> dict[str, object]:
                 "clean": value.clean,
                 "candidates": value.candidates,
                 "reason": value.reason[:MAX_TEXT],
+                "failsafe_ms": -(-value.failsafe // MS),
             }
-        case MemberValue(incarnation, version, addresses, standings):
+        case MemberValue(incarnation, version, addresses, standings, endpoint):
             return {
                 "v": VERSION,
                 "incarnation": incarnation,
@@ -129,11 +135,21 @@ def _fields(value: Value) -> dict[str, object]:
                     group: {"priority": standing.priority, "address": _address_text(standing.address)}
                     for group, standing in standings.items()
                 },
+                "endpoint": endpoint,
             }
-        case Intent(to, from_epoch, by):
-            return {"v": VERSION, "to": to, "from_epoch": from_epoch, "by": by[:MAX_TEXT]}
+        case Intent():
+            return {
+                "v": VERSION,
+                "to": value.to,
+                "from_epoch": value.from_epoch,
+                "by": value.by[:MAX_TEXT],
+                "not_before_ms": value.not_before // MS,
+                "expires_ms": value.expires // MS,
+            }
         case HistoryEntry(node, epoch, reason):
             return {"v": VERSION, "node": node, "epoch": epoch, "reason": reason[:MAX_TEXT]}
+        case Orders(paused, drained):
+            return {"v": VERSION, "paused": paused[:MAX_TEXT], "drained": drained}
 
 
 def _ttl_ms(ttl: Duration) -> int:
@@ -178,6 +194,7 @@ def _owner(fields: _Fields) -> OwnerRecord:
         clean=_of(fields, "clean", bool),
         candidates=tuple(_names(_list(fields, "candidates", MAX_CANDIDATES), "candidates")),
         reason=_text(fields, "reason"),
+        failsafe=_number(fields, "failsafe_ms", *FAILSAFE_MS) * MS,
     )
 
 
@@ -189,7 +206,15 @@ def _member(fields: _Fields) -> MemberValue:
         version=_text(fields, "version"),
         addresses=tuple(_packed(address, "addresses") for address in _list(fields, "addresses", MAX_ADDRESSES)),
         standings={group: _standing(standing) for group, standing in standings.items()},
+        endpoint=_endpoint(fields),
     )
+
+
+def _endpoint(fields: _Fields) -> str:
+    endpoint = _of(fields, "endpoint", str)
+    if endpoint and not _is_name(endpoint):
+        raise _WrongError(f"endpoint: must be host:port, of at most {MAX_NAME} printable characters, or empty")
+    return endpoint
 
 
 def _standing(standing: object) -> Standing:
@@ -205,11 +230,28 @@ def _standing(standing: object) -> Standing:
 
 
 def _intent(fields: _Fields) -> Intent:
-    return Intent(to=_name(fields, "to"), from_epoch=_number(fields, "from_epoch"), by=_text(fields, "by"))
+    return Intent(
+        to=_name(fields, "to"),
+        from_epoch=_number(fields, "from_epoch"),
+        by=_text(fields, "by"),
+        not_before=_wall(fields, "not_before_ms"),
+        expires=_wall(fields, "expires_ms"),
+    )
+
+
+def _wall(fields: _Fields, field: str) -> Wall:
+    return _number(fields, field, *WALL_MS) * MS
 
 
 def _history(fields: _Fields) -> HistoryEntry:
     return HistoryEntry(node=_name(fields, "node"), epoch=_number(fields, "epoch"), reason=_text(fields, "reason"))
+
+
+def _orders(fields: _Fields) -> Orders:
+    return Orders(
+        paused=_text(fields, "paused"),
+        drained=tuple(_names(_list(fields, "drained", MAX_DRAINED), "drained")),
+    )
 
 
 def _of(fields: _Fields, field: str, kind: type[_T]) -> _T:
@@ -291,4 +333,5 @@ _READERS: Final[dict[Kind, Callable[[_Fields], Value]]] = {
     Kind.MEMBERS: _member,
     Kind.INTENTS: _intent,
     Kind.HISTORY: _history,
+    Kind.ORDERS: _orders,
 }

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from haagent.core.fitness import text
+from haagent.core.heartbeat import Meet, SendHeartbeat, SendPromise, Tenure
 from haagent.core.model import (
     AddressesInstalled,
     AddressesRemoved,
@@ -270,6 +271,12 @@ def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
             return f"{group}: {before} -> {after}, epoch {epoch} ({why})"
         case Alarm(kind, subject, detail, raised):
             return f"{'ALARM' if raised else 'calm'} {kind} {subject}: {detail}"
+        case Meet(peers):
+            return "meet " + " ".join(name for name, _ in peers)
+        case SendHeartbeat(to, _, number, _, tenures):
+            return f"heartbeat #{number} to {' '.join(to)}: {_tenures(tenures)}"
+        case SendPromise(to, _, number, tenures):
+            return f"promise {to} #{number}: {_tenures(tenures)}"
         case LeaseChanged(held, why):
             return f"lease {'held' if held else 'lost'} ({why})"
 
@@ -294,6 +301,10 @@ def _commit_line(commit: Commit) -> str:
             raise AssertionError(other)
     name = "" if commit.ask.kind in (Asking.RENEW, Asking.MEMBER) else f"{commit.ask.name}: "
     return f"{what if not name else name + what} if {guards}"
+
+
+def _tenures(tenures: tuple[Tenure, ...]) -> str:
+    return ", ".join(f"{one.group} by {one.epoch}" for one in tenures)
 
 
 def _guard(guard: Guard) -> str:

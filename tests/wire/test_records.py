@@ -18,6 +18,7 @@ from haagent.core.records import (
     Kind,
     LeaseValue,
     MemberValue,
+    Orders,
     OwnerRecord,
     Standing,
     Value,
@@ -27,14 +28,16 @@ from haagent.wire import records
 from haagent.wire.records import decode, encode, key_of, path
 
 LEASE = LeaseValue("i1", "boot-1/4026531840", 1 * S, 7)
-OWNER = OwnerRecord("a", "i1", "boot-1/4026531840", 1 * S, 3, False, ("a", "b"), "lapsed")
+OWNER = OwnerRecord("a", "i1", "boot-1/4026531840", 1 * S, 3, False, ("a", "b"), "lapsed", 300 * S)
 MEMBER = MemberValue(
     "i1",
     "0.1.0",
     (bytes([10, 0, 0, 1]), bytes.fromhex("fe80000000000000000000000000000a")),
     {"web": Standing(100, bytes([10, 0, 0, 1])), "db": Standing(0, b"")},
+    "10.0.0.1:8501",
 )
-INTENT = Intent("b", 3, "root at a")
+INTENT = Intent("b", 3, "root at a", 1_800_000_000 * S, 1_800_000_060 * S)
+ORDERS = Orders("root at a", ("b",))
 HISTORY = HistoryEntry("a", 3, "cold start")
 VALUES: dict[Kind, Value] = {
     Kind.LEASES: LEASE,
@@ -42,6 +45,7 @@ VALUES: dict[Kind, Value] = {
     Kind.MEMBERS: MEMBER,
     Kind.INTENTS: INTENT,
     Kind.HISTORY: HISTORY,
+    Kind.ORDERS: ORDERS,
 }
 
 
@@ -153,6 +157,7 @@ def test_the_form_in_etcd_is_this():
         "clean": False,
         "candidates": ["a", "b"],
         "reason": "lapsed",
+        "failsafe_ms": 300_000,
         "since": "2026-01-02T03:04:05.678+00:00",
     }
     assert json.loads(encode(MEMBER)) == {
@@ -164,7 +169,17 @@ def test_the_form_in_etcd_is_this():
             "web": {"priority": 100, "address": "10.0.0.1"},
             "db": {"priority": 0, "address": ""},
         },
+        "endpoint": "10.0.0.1:8501",
     }
+    assert json.loads(encode(INTENT)) == {
+        "v": 1,
+        "to": "b",
+        "from_epoch": 3,
+        "by": "root at a",
+        "not_before_ms": 1_800_000_000_000,
+        "expires_ms": 1_800_000_060_000,
+    }
+    assert json.loads(encode(ORDERS)) == {"v": 1, "paused": "root at a", "drained": ["b"]}
 
 
 def test_since_is_for_humans_only():
@@ -222,7 +237,11 @@ def test_each_field_is_needed_and_has_one_type(kind: Kind):
         (Kind.OWNERS, "candidates", [[], ["a"] * 256], [["a"] * 257, [1], [""], "a", {"a": 1}]),
         (Kind.MEMBERS, "addresses", [[], ["::1"] * 256], [["::1"] * 257, [16], ["::1%lo"], ["10.0.0"]]),
         (Kind.MEMBERS, "standings", [{}], [{"": {}}, {"g": 1}, {"g": {"priority": 1}}, []]),
+        (Kind.OWNERS, "failsafe_ms", [0, 86_400_000], [-1, 86_400_001]),
+        (Kind.MEMBERS, "endpoint", ["", "x" * 253], ["x" * 254, "a\n"]),
         (Kind.INTENTS, "from_epoch", [0], [-1]),
+        (Kind.INTENTS, "not_before_ms", [0, 1_800_000_000_000], [-1, 2**62]),
+        (Kind.ORDERS, "drained", [[], ["a"] * 256], [["a"] * 257, [1], [""], "a"]),
         (Kind.HISTORY, "epoch", [0], [-1]),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from haagent.core.heartbeat import Meet, SendHeartbeat, SendPromise
 from haagent.core.model import (
     AddressesInstalled,
     AddressesRemoved,
@@ -81,7 +82,7 @@ class World:
     def __init__(self) -> None:
         self.done: list[object] = []
         self.on: Callable[[object], None] = lambda what: None
-        self.store = self.kernel = self.fencer = self
+        self.store = self.kernel = self.fencer = self.peers = self
         self.speaker = Voice(self._note)
 
     def _note(self, what: object) -> None:
@@ -116,6 +117,15 @@ class World:
         self._note("changed")
 
     def fence(self, effect: Fence) -> None:
+        self._note(effect)
+
+    def meet(self, effect: Meet) -> None:
+        self._note(effect)
+
+    def heartbeat(self, effect: SendHeartbeat) -> None:
+        self._note(effect)
+
+    def promise(self, effect: SendPromise) -> None:
         self._note(effect)
 
     def arm(self, at: Instant) -> None:

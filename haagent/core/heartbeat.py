@@ -1,0 +1,67 @@
+"""What the nodes of a cluster say to each other: the words of failsafe (`haagent.core.failsafe`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from haagent.core.units import Duration
+
+
+class Tenure(NamedTuple):
+    """A group, and the epoch by which it is owned."""
+
+    group: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """The node says, in its renewal `round`, that it owns these groups by its lease of `ttl`; it asks for promises.
+
+    Which node it is was proven by the connection, not by what was sent. `node` is never this node.
+    """
+
+    node: str
+    incarnation: str
+    round: int
+    ttl: Duration
+    tenures: tuple[Tenure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseReceived:
+    """The node promised to claim none of these groups from `incarnation` for a while, counted from its `round`."""
+
+    node: str
+    incarnation: str
+    round: int
+    tenures: tuple[Tenure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Meet:
+    """These are the peers now, by name and endpoint (`host:port`): keep a connection with each."""
+
+    peers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendHeartbeat:
+    """Tell these peers what is owned, and ask for their promise. Lost if there is no connection: the next is soon."""
+
+    to: tuple[str, ...]
+    incarnation: str
+    round: int
+    ttl: Duration
+    tenures: tuple[Tenure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendPromise:
+    """Promise the peer what its heartbeat asked for, or what of it can be promised."""
+
+    to: str
+    incarnation: str
+    round: int
+    tenures: tuple[Tenure, ...]

@@ -1,0 +1,1 @@
+"""Messages of proto/haagent/v1, made by `make proto`."""
