@@ -50,6 +50,7 @@ from haagent.prepare import etcd_settings, prepare
 from haagent.runtime.clock import BoottimeTimer, boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
+from haagent.runtime.narrator import Narrator
 from haagent.runtime.outer import Outer, Status
 from haagent.runtime.ports import Gate, GateFailedError, GateKind, NoPeers, Peers, RouterWire
 from haagent.runtime.pump import Pump
@@ -111,7 +112,7 @@ class _Agent:
         """From the first request to the exit code."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
-        self._pump = Pump(self._node, self, boottime)
+        self._pump = Pump(self._node, self, boottime, (Narrator(),))
         self._stopping: asyncio.Future[None] = loop.create_future()
         self._at_once: asyncio.Future[None] = loop.create_future()
         self._heed_signals(loop)

@@ -62,7 +62,7 @@ class Narrator:
             case _:
                 pass
 
-    def done(self, effect: Effect) -> None:
+    def done(self, effect: Effect, now: Instant) -> None:  # noqa: ARG002 - the log has times of its own
         """An effect is about to be performed."""
         match effect:
             case RoleChanged():

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, assert_never
 
 from haagent.core.model import (
@@ -39,7 +39,6 @@ from haagent.core.model import (
     TimePassed,
 )
 from haagent.core.units import Instant
-from haagent.runtime.narrator import Narrator
 from haagent.runtime.ports import Deliver, Fencer, Kernel, Peers, Speaker, Store
 from haagent.runtime.recorder import Recorder
 
@@ -107,13 +106,27 @@ class Ports(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Hears what the node hears, and sees what it does, in order; it must do neither I/O nor anything slow."""
+
+    def heard(self, event: Event, now: Instant) -> None:
+        """An event is about to be fed."""
+        ...
+
+    def done(self, effect: Effect, now: Instant) -> None:
+        """An effect is about to be performed; `now` is that of the event that led to it."""
+        ...
+
+
 class Pump:
     """Feeds one node. `resigned` is done when the node has given up everything, `failed` when it must not go on.
 
     `checked`: after how many steps the node's invariants were found to hold.
     """
 
-    def __init__(self, node: Mind, ports: Ports, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self, node: Mind, ports: Ports, clock: Callable[[], Instant], observers: Sequence[Observer] = ()
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.resigned: asyncio.Future[None] = loop.create_future()
         self.failed: asyncio.Future[str] = loop.create_future()
@@ -125,7 +138,7 @@ class Pump:
         self._waiting: deque[Event] = deque()
         self._busy = True  # until `start`, events wait
         self._recorder = Recorder()
-        self._narrator = Narrator()
+        self._observers = tuple(observers)
         self._timer: Timer | None = None
         self._loop = loop
         self._diverted: Deliver | None = None
@@ -178,7 +191,8 @@ class Pump:
         node, now = self._node, self._clock()
         entry = self._recorder.begin(now, event)
         if event is not None:
-            self._narrator.heard(event, now)
+            for observer in self._observers:
+                observer.heard(event, now)
         effects = tuple(node.start(now) if event is None else node.feed(event, now))
         entry.effects = effects
         node.check()
@@ -187,7 +201,8 @@ class Pump:
             self._rules = node.rules
             self._ports.configure(node.rules)
         for effect in effects:
-            self._narrator.done(effect)
+            for observer in self._observers:
+                observer.done(effect, now)
             self._perform(effect)
         assert self._timer is not None, "started"
         self._timer.arm(node.due())
@@ -222,7 +237,7 @@ class Pump:
             case RoleChanged():
                 ports.changed()
             case Alarm() | LeaseChanged():
-                pass  # told by the narrator
+                pass  # for the observers
             case Resign():
                 if not self.resigned.done():
                     self.resigned.set_result(None)

@@ -174,4 +174,4 @@ def tell(narrator: Narrator, what: Event | Effect) -> None:
     if isinstance(what, Event):
         narrator.heard(what, now=0)
     else:
-        narrator.done(what)
+        narrator.done(what, now=0)

@@ -224,6 +224,27 @@ def test_what_is_delivered_before_the_start_waits_for_it():
     assert mind.fed == [("start", 1 * MS), ("StopRequested", 2 * MS)]
 
 
+def test_observers_hear_before_the_node_and_see_each_effect_before_it_is_performed():
+    story: list[object] = []
+
+    class Observer:
+        def heard(self, event: Event, now: Instant) -> None:
+            story.append((type(event).__name__, now, len(mind.fed)))
+
+        def done(self, effect: Effect, now: Instant) -> None:
+            story.append((effect, now, len(world.done)))
+
+    mind, world = Mind(StopRequested=[COMMIT]), World()
+
+    async def run() -> None:
+        pump = Pump(mind, world, Clock(), (Observer(), Observer()))
+        pump.start(world)
+        pump.deliver(StopRequested())
+
+    asyncio.run(run())
+    assert story == 2 * [("StopRequested", 2 * MS, 1)] + 2 * [(COMMIT, 2 * MS, 1)]
+
+
 def test_an_answer_within_the_question_waits_until_all_effects_are_done():
     mind = Mind(StopRequested=[RemoveAddresses("web", 1), SendAdvert("web", 0)], AddressesRemoved=[COMMIT])
     world = World()
