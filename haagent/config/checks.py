@@ -10,8 +10,9 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from haagent.config.durations import written
 from haagent.config.schema import EtcdKeys, GroupKeys, LeaseKeys, RouterKeys
-from haagent.config.values import Ip, written
+from haagent.config.values import Ip
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum
 from haagent.wire.vrrp import PASSWORD_MAX, fit_password

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from haagent.config.durations import DAY
 from haagent.config.values import (
-    DAY,
     Absolute,
     Choice,
     Endpoint,
