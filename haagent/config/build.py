@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, FileKeys, GroupKeys, RouterKeys
+from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, FileKeys, GroupKeys, PeersKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
 from haagent.core.units import Duration
 from haagent.runtime.ports import FenceCommand, GateKind, RouterWire
@@ -38,6 +38,22 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PeersSettings:
+    """Where peers find this node. `ca`, `cert` and `key` are paths as written in the file; None: plain text."""
+
+    listen: str
+    advertise: str
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+    @property
+    def insecure(self) -> bool:
+        """Whether peers talk in plain text, and nobody proves who he is."""
+        return self.ca is None
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """`level`: debug, info, warning or error; `format`: text or json."""
 
@@ -58,6 +74,8 @@ class Config:
     gate: GateKind
     watchdog: str | None
     fencing: FenceCommand | None
+    peers: PeersSettings | None
+    failsafe: Duration
     log: LogSettings
 
     def summary(self) -> str:
@@ -77,6 +95,8 @@ class Config:
             guard=self.lease.guard,
             gated=self.gate is not GateKind.NONE,
             fence=0 if self.fencing is None else self.fencing.patience,
+            failsafe=0 if self.peers is None else self.failsafe,
+            endpoint="" if self.peers is None else self.peers.advertise,
         )
 
 
@@ -100,6 +120,8 @@ def build(file: FileKeys, hostname: str) -> Config:
         gate=file.fence.gate,
         watchdog=file.fence.watchdog,
         fencing=None if file.fence.exec is None else _fencing(file.fence.exec),
+        peers=None if file.peers is None else _peers(file.peers),
+        failsafe=file.failsafe.max,
         log=LogSettings(file.log.level, file.log.format),
     )
 
@@ -118,6 +140,10 @@ def _etcd(keys: EtcdKeys) -> EtcdSettings:
 
 def _fencing(keys: ExecKeys) -> FenceCommand:
     return FenceCommand(tuple(keys.command), keys.timeout, keys.user)
+
+
+def _peers(keys: PeersKeys) -> PeersSettings:
+    return PeersSettings(keys.listen, keys.advertise or keys.listen, keys.ca, keys.cert, keys.key)
 
 
 def _group(keys: RouterKeys | GroupKeys, routers: tuple[RouterRules, ...]) -> GroupRules:

@@ -13,9 +13,19 @@ def needs_restart(old: Config, new: Config) -> list[str]:
         "etcd": (old.etcd, new.etcd),
         "fence.gate": (old.gate, new.gate),
         "fence.watchdog": (old.watchdog, new.watchdog),
+        "peers.listen": (_listens(old), _listens(new)),
+        "peers.insecure": (_insecure(old), _insecure(new)),
         "log.format": (old.log.format, new.log.format),
     }
     return [name for name, (before, after) in pairs.items() if before != after]
+
+
+def _listens(config: Config) -> str | None:
+    return None if config.peers is None else config.peers.listen
+
+
+def _insecure(config: Config) -> bool:
+    return config.peers is not None and config.peers.insecure
 
 
 def difference(old: Config, new: Config) -> str:
@@ -33,6 +43,10 @@ def difference(old: Config, new: Config) -> str:
         told.append("lease")
     if old.fencing != new.fencing:
         told.append("fence.exec")
+    if old.peers != new.peers:
+        told.append("peers")
+    if old.failsafe != new.failsafe:
+        told.append("failsafe")
     if old.log != new.log:
         told.append(f"log level {new.log.level}")
     return "; ".join(told) or "how virtual routers speak"

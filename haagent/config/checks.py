@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from haagent.config.durations import written
-from haagent.config.schema import EtcdKeys, GroupKeys, LeaseKeys, RouterKeys
-from haagent.config.values import Ip
+from haagent.config.schema import EtcdKeys, FailsafeKeys, GroupKeys, LeaseKeys, PeersKeys, RouterKeys
+from haagent.config.values import Ip, unspecified
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum
 from haagent.wire.vrrp import PASSWORD_MAX, fit_password
@@ -37,6 +37,8 @@ class Valid:
 
     etcd: EtcdKeys | None
     lease: LeaseKeys | None
+    peers: PeersKeys | None
+    failsafe: FailsafeKeys | None
     routers: Mapping[int, RouterKeys]
     groups: Mapping[int, GroupKeys]
     names: Collection[str]
@@ -48,6 +50,10 @@ def check(valid: Valid) -> Iterator[Issue]:
         yield from _etcd(valid.etcd)
     if valid.lease is not None:
         yield from _lease(valid.lease)
+    if valid.peers is not None:
+        yield from _peers(valid.peers)
+    if valid.failsafe is not None:
+        yield from _failsafe(valid.failsafe, valid)
     for index, router in valid.routers.items():
         for issue in _router(router):
             yield Issue(("virtual_routers", index, *issue.path), issue.why, issue.warning, issue.given)
@@ -116,6 +122,31 @@ def _lease(lease: LeaseKeys) -> Iterator[Issue]:
     for name, reason in reasons.items():
         if getattr(lease, name) > most:
             yield Issue(("lease", name), f"must be at most {written(most)}, a quarter of ttl: {reason}")
+
+
+def _peers(peers: PeersKeys) -> Iterator[Issue]:
+    files = ("ca", "cert", "key")
+    given = [name for name in files if getattr(peers, name) is not None]
+    if peers.insecure:
+        why = "plain text: whoever reaches this port can pose as any node"
+        yield Issue(("peers", "insecure"), why, warning=True)
+        for name in given:
+            yield Issue(("peers", name), "has no use with insecure: true")
+    elif len(given) < len(files):
+        missing = ", ".join(name for name in files if name not in given)
+        yield Issue(("peers",), f"needs {missing} too, for TLS; insecure: true does without", given=False)
+    if unspecified(peers.listen) and peers.advertise is None:
+        yield Issue(("peers", "listen"), "needs advertise too: all addresses are none that a peer can dial")
+
+
+def _failsafe(failsafe: FailsafeKeys, valid: Valid) -> Iterator[Issue]:
+    if not failsafe.max:
+        return
+    if valid.lease is not None and failsafe.max <= 2 * valid.lease.ttl:
+        why = f"must be more than {written(2 * valid.lease.ttl)}, two ttl, or 0s"
+        yield Issue(("failsafe", "max"), why)
+    if valid.peers is None:
+        yield Issue(("failsafe",), "has no effect without peers", warning=True, given=False)
 
 
 def _router(router: RouterKeys) -> Iterator[Issue]:

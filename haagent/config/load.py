@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from haagent.config import tree
 from haagent.config.build import Config, build
 from haagent.config.checks import Issue, Valid, check, did_you_mean
-from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, RouterKeys
+from haagent.config.schema import EtcdKeys, FailsafeKeys, FileKeys, GroupKeys, LeaseKeys, PeersKeys, RouterKeys
 from haagent.config.values import Word
 
 ERRORS_SHOWN = 100
@@ -156,7 +156,9 @@ def _valid_parts(parsed: tree.Mapping) -> Valid:
     routers = _listed(entries.get("virtual_routers"))
     return Valid(
         etcd=_valid(EtcdKeys, entries.get("etcd")),
-        lease=_valid(LeaseKeys, entries.get("lease")),
+        lease=_valid(LeaseKeys, entries["lease"]) if "lease" in entries else LeaseKeys(),
+        peers=_valid(PeersKeys, entries.get("peers")),
+        failsafe=_valid(FailsafeKeys, entries.get("failsafe")),
         routers=_all_valid(RouterKeys, routers),
         groups=_all_valid(GroupKeys, _listed(entries.get("groups"))),
         names=frozenset(_names(routers)),

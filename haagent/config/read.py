@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from haagent.config.build import Config
 from haagent.config.load import Invalid, Loaded, load
 
 LARGEST = 1 << 20
@@ -46,11 +46,20 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def _resolved(loaded: Loaded, path: Path) -> Loaded | Invalid:
-    etcd = loaded.config.etcd
-    errors: list[str] = []
+    config, errors = loaded.config, list[str]()
+    files = _absolute(config.etcd, ("ca", "cert", "key", "password_file"), path, "etcd", errors)
+    config = dataclasses.replace(config, etcd=dataclasses.replace(config.etcd, **files))
+    if config.peers is not None:
+        files = _absolute(config.peers, ("ca", "cert", "key"), path, "peers", errors)
+        config = dataclasses.replace(config, peers=dataclasses.replace(config.peers, **files))
+    return Invalid(tuple(errors)) if errors else Loaded(config, loaded.warnings)
+
+
+def _absolute(section: object, names: Iterable[str], path: Path, key: str, errors: list[str]) -> dict[str, str]:
+    """The files that a section names, as absolute paths; `errors` gets a line for each that can not be read."""
     absolute: dict[str, str] = {}
-    for name in ("ca", "cert", "key", "password_file"):
-        given: str | None = getattr(etcd, name)
+    for name in names:
+        given: str | None = getattr(section, name)
         if given is not None:
             target = path.absolute().parent / given
             absolute[name] = str(target)
@@ -58,8 +67,5 @@ def _resolved(loaded: Loaded, path: Path) -> Loaded | Invalid:
                 with target.open("rb") as file:
                     file.read(1)
             except (OSError, ValueError) as error:
-                errors.append(f"{path.name}: etcd.{name}: {target}, {reason(error)}")
-    if errors:
-        return Invalid(tuple(errors))
-    config: Config = dataclasses.replace(loaded.config, etcd=dataclasses.replace(etcd, **absolute))
-    return Loaded(config, loaded.warnings)
+                errors.append(f"{path.name}: {key}.{name}: {target}, {reason(error)}")
+    return absolute

@@ -19,12 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from haagent.config.durations import DAY
+from haagent.config.durations import DAY, HOUR
 from haagent.config.values import (
     Absolute,
     Choice,
     Endpoint,
     Host,
+    HostPort,
     Interface,
     Ip,
     Password,
@@ -156,6 +157,29 @@ class FenceKeys(_Section):
     exec: Annotated[ExecKeys | None, BeforeValidator(_given)] = None
 
 
+class PeersKeys(_Section):
+    """Where this node listens for its peers, and how they know each other. Paths are relative to the file's directory.
+
+    `advertise`: where peers reach it, where that is not `listen`.
+    """
+
+    listen: Annotated[str, HostPort(names=False)]
+    advertise: Annotated[str | None, HostPort(names=True)] = None
+    ca: Annotated[str | None, Text()] = None
+    cert: Annotated[str | None, Text()] = None
+    key: Annotated[str | None, Text()] = None
+    insecure: Annotated[bool, Switch()] = False
+
+
+class FailsafeKeys(_Section):
+    """How long the promises of all candidates may carry what is owned while etcd is away; 0: not at all.
+
+    `max` in whole milliseconds: that is how the others read it in etcd.
+    """
+
+    max: Annotated[Duration, Span(1 * S, HOUR, zero=True, step=1 * MS)] = 300 * S
+
+
 class LogKeys(_Section):
     """What is logged, and how."""
 
@@ -175,6 +199,8 @@ class FileKeys(_Section):
     virtual_routers: list[RouterKeys] = Field(min_length=1, max_length=1000)
     groups: list[GroupKeys] = Field(default=[], max_length=1000)
     fence: FenceKeys = FenceKeys()
+    peers: Annotated[PeersKeys | None, BeforeValidator(_given)] = None
+    failsafe: FailsafeKeys = FailsafeKeys()
     log: LogKeys = LogKeys()
 
 

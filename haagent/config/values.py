@@ -22,6 +22,8 @@ from haagent.core.units import Duration
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST_PORT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<host>[A-Za-z0-9._-]{1,253})):(?P<port>[0-9]{1,5})")
+_HOST_PORT_PLAIN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}"
 _YES, _NO = ("true", "yes", "on"), ("false", "no", "off")
 
 
@@ -251,6 +253,41 @@ class Endpoint(_Kind):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": r"^https?://[^/@\s]+:[0-9]+/?$"}
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort(_Kind):
+    """An address and a port, IPv6 in brackets; with `names` a name in place of the address, but not "all addresses"."""
+
+    names: bool
+
+    def parse(self, value: object) -> str:
+        found = _HOST_PORT.fullmatch(value) if isinstance(value, str) else None
+        if found is None or not 1 <= int(found["port"]) <= 65535:
+            raise ValueError(self._allowed())
+        host = found["six"] or found["host"]
+        try:
+            ip = ipaddress.ip_address(host)
+        except ValueError:
+            if found["six"] or not self.names or not re.search("[A-Za-z]", host):
+                raise ValueError(self._allowed()) from None
+            return found[0]
+        if (ip.version == 6) is not bool(found["six"]) or ip.is_multicast:
+            raise ValueError(self._allowed())
+        if self.names and ip.is_unspecified:
+            raise ValueError("must be an address that the peers can dial, or a name")
+        return found[0]
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": rf"^{_HOST_PORT_PLAIN}$"}
+
+    def _allowed(self) -> str:
+        return f"must be an address{' or a name' if self.names else ''} and a port, such as 10.0.0.1:8501"
+
+
+def unspecified(host_port: str) -> bool:
+    """Whether the address of a valid `HostPort` means all addresses of the host."""
+    return set(host_port.rpartition(":")[0]) <= set("[0.:]")
 
 
 def _ip(value: object, allowed: str) -> Ip:

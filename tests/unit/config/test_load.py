@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haagent.config.build import Config
+from haagent.config.build import Config, PeersSettings
 from haagent.config.load import Invalid, Loaded, load
-from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, RouterKeys
+from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, PeersKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Strangers, VirtualAddress
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum, FenceCommand, GateKind, RouterWire
@@ -58,6 +58,8 @@ WHOLE = """
       gate: bpf
       watchdog: /dev/watchdog
       exec: {command: [/usr/local/bin/fence, --off, "a word"], timeout: 2.5s, user: nobody}
+    peers: {listen: "[::]:8501", advertise: "n1.example:8501", ca: ca.pem, cert: peer.pem, key: peer.key}
+    failsafe: {max: 90s}
     log: {level: debug, format: json}
 """
 
@@ -101,7 +103,9 @@ def test_everything_that_can_be_said():
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1500 * MS, 40 * MS, 25 * MS)
     assert (got.gate, got.watchdog) == (GateKind.BPF, "/dev/watchdog")
     assert got.fencing == FenceCommand(("/usr/local/bin/fence", "--off", "a word"), 2500 * MS, "nobody")
-    assert got.rules(host="h", incarnation="i", version="0").fence == 2500 * MS
+    assert got.peers == PeersSettings("[::]:8501", "n1.example:8501", "ca.pem", "peer.pem", "peer.key")
+    rules = got.rules(host="h", incarnation="i", version="0")
+    assert (rules.fence, rules.failsafe, rules.endpoint) == (2500 * MS, 90 * S, "n1.example:8501")
     assert (got.log.level, got.log.format) == ("debug", "json")
     web = RouterRules(
         name="web",
@@ -165,12 +169,28 @@ def test_the_least_that_must_be_said():
     assert list(rules.groups) == ["web"]
     assert not rules.groups["web"].preempt
     assert (rules.node, rules.ttl, rules.margin, rules.guard) == ("h1", 1 * S, 30 * MS, 20 * MS)
-    assert rules.fence == 0
+    assert (rules.fence, rules.failsafe, rules.endpoint) == (0, 0, "")
 
 
 def test_a_fencing_program_needs_no_more_than_its_path():
     got = config(dedent(LEAST) + "fence: {exec: {command: [/sbin/fence]}}\n")
     assert got.fencing == FenceCommand(("/sbin/fence",), 5 * S, None)
+
+
+def test_peers_reach_a_node_where_it_listens_unless_told_otherwise():
+    loaded = read(dedent(LEAST) + 'peers: {listen: "10.0.0.1:8501", insecure: true}\n')
+    assert isinstance(loaded, Loaded)
+    rules = loaded.config.rules(host="h", incarnation="i", version="0")
+    assert (rules.failsafe, rules.endpoint) == (300 * S, "10.0.0.1:8501")
+    assert loaded.warnings == (
+        "haagent.yaml:5: peers.insecure: true, plain text: whoever reaches this port can pose as any node",
+    )
+
+
+def test_failsafe_without_peers_is_questionable():
+    loaded = read(dedent(LEAST) + "failsafe: {max: 1m}\n")
+    assert isinstance(loaded, Loaded)
+    assert loaded.warnings == ("haagent.yaml:5: failsafe: has no effect without peers",)
 
 
 def test_a_password_is_in_no_repr():
@@ -331,6 +351,7 @@ KEYS = st.sampled_from(
         *RouterKeys.model_fields,
         *GroupKeys.model_fields,
         *LogKeys.model_fields,
+        *PeersKeys.model_fields,
         "address",
     ]
 )

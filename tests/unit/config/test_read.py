@@ -36,6 +36,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path):
     assert result.config.etcd.ca == str(ca)
 
 
+def test_the_peers_files_are_looked_for_too(tmp_path: Path):
+    path = tmp_path / "haagent.yaml"
+    path.write_text(TEXT.replace(", ca: tls/ca.pem", "") + 'peers: {listen: "10.0.0.1:8501", ca: a, cert: b, key: c}\n')
+    missing = [("ca", "a"), ("cert", "b"), ("key", "c")]
+    assert errors(path) == tuple(
+        f"haagent.yaml: peers.{key}: {tmp_path / name}, no such file or directory" for key, name in missing
+    )
+
+
 def test_no_such_file(tmp_path: Path):
     path = tmp_path / "haagent.yaml"
     assert errors(path) == (f"{path}: no such file or directory",)
