@@ -63,7 +63,7 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration: what of it the core goes by is `rules`."""
+    """A whole configuration: what of it the core goes by is `rules`. `http`: where it is served; None: nowhere."""
 
     node: str
     cluster: str
@@ -76,6 +76,7 @@ class Config:
     fencing: FenceCommand | None
     peers: PeersSettings | None
     failsafe: Duration
+    http: str | None
     log: LogSettings
 
     def summary(self) -> str:
@@ -122,6 +123,7 @@ def build(file: FileKeys, hostname: str) -> Config:
         fencing=None if file.fence.exec is None else _fencing(file.fence.exec),
         peers=None if file.peers is None else _peers(file.peers),
         failsafe=file.failsafe.max,
+        http=file.http.listen,
         log=LogSettings(file.log.level, file.log.format),
     )
 

@@ -15,6 +15,7 @@ def needs_restart(old: Config, new: Config) -> list[str]:
         "fence.watchdog": (old.watchdog, new.watchdog),
         "peers.listen": (_listens(old), _listens(new)),
         "peers.insecure": (_insecure(old), _insecure(new)),
+        "http.listen": (old.http, new.http),
         "log.format": (old.log.format, new.log.format),
     }
     return [name for name, (before, after) in pairs.items() if before != after]

@@ -28,6 +28,7 @@ from haagent.config.values import (
     HostPort,
     Interface,
     Ip,
+    OrOff,
     Password,
     Prefixed,
     Span,
@@ -180,6 +181,12 @@ class FailsafeKeys(_Section):
     max: Annotated[Duration, Span(1 * S, HOUR, zero=True, step=1 * MS)] = 300 * S
 
 
+class HttpKeys(_Section):
+    """Where metrics, verdicts for load balancers and the dashboard are served; `off`: nowhere."""
+
+    listen: Annotated[str | None, OrOff(HostPort(names=False))] = "127.0.0.1:8500"
+
+
 class LogKeys(_Section):
     """What is logged, and how."""
 
@@ -201,6 +208,7 @@ class FileKeys(_Section):
     fence: FenceKeys = FenceKeys()
     peers: Annotated[PeersKeys | None, BeforeValidator(_given)] = None
     failsafe: FailsafeKeys = FailsafeKeys()
+    http: HttpKeys = HttpKeys()
     log: LogKeys = LogKeys()
 
 

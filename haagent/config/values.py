@@ -285,6 +285,24 @@ class HostPort(_Kind):
         return f"must be an address{' or a name' if self.names else ''} and a port, such as 10.0.0.1:8501"
 
 
+@dataclass(frozen=True, slots=True)
+class OrOff(_Kind):
+    """Another kind, or the word `off`, which is None."""
+
+    kind: _Kind
+
+    def parse(self, value: object) -> object:
+        if value == "off":
+            return None
+        try:
+            return self.kind.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or off") from None
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.kind.schema(), {"const": "off"}]}
+
+
 def unspecified(host_port: str) -> bool:
     """Whether the address of a valid `HostPort` means all addresses of the host."""
     return set(host_port.rpartition(":")[0]) <= set("[0.:]")

@@ -142,7 +142,8 @@ def test_what_is_imported_is_what_is_required():
     distributions = metadata.packages_distributions()
     roots = {module.partition(".")[0] for path in OWN_CODE for module in imports(path)}
     outside = roots - set(sys.stdlib_module_names) - {"haagent"}
-    unclaimed = {root for root in outside if required.isdisjoint(dist.lower() for dist in distributions.get(root, []))}
+    names = {root: {dist.lower().replace("_", "-") for dist in distributions.get(root, [])} for root in outside}
+    unclaimed = {root for root in outside if required.isdisjoint(names[root])}
     assert unclaimed == set()
 
 

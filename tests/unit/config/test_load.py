@@ -60,6 +60,7 @@ WHOLE = """
       exec: {command: [/usr/local/bin/fence, --off, "a word"], timeout: 2.5s, user: nobody}
     peers: {listen: "[::]:8501", advertise: "n1.example:8501", ca: ca.pem, cert: peer.pem, key: peer.key}
     failsafe: {max: 90s}
+    http: {listen: "[::1]:80"}
     log: {level: debug, format: json}
 """
 
@@ -106,6 +107,7 @@ def test_everything_that_can_be_said():
     assert got.peers == PeersSettings("[::]:8501", "n1.example:8501", "ca.pem", "peer.pem", "peer.key")
     rules = got.rules(host="h", incarnation="i", version="0")
     assert (rules.fence, rules.failsafe, rules.endpoint) == (2500 * MS, 90 * S, "n1.example:8501")
+    assert got.http == "[::1]:80"
     assert (got.log.level, got.log.format) == ("debug", "json")
     web = RouterRules(
         name="web",
@@ -161,6 +163,8 @@ def test_the_least_that_must_be_said():
     assert got.node == "h1"
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1 * S, 30 * MS, 20 * MS)
     assert (got.gate, got.watchdog, got.fencing) == (GateKind.NFT, None, None)
+    assert got.http == "127.0.0.1:8500"
+    assert config(LEAST + "    http: {listen: off}\n").http is None
     assert (got.log.level, got.log.format) == ("info", "text")
     router = got.routers[0]
     assert (router.rules.version, router.rules.priority, router.rules.advert_interval) == (3, 100, 1 * S)
