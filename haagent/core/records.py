@@ -7,7 +7,7 @@ learned about it: older news never overrides newer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -146,12 +146,16 @@ Value = LeaseValue | OwnerRecord | MemberValue | Intent | HistoryEntry | Orders
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A key as etcd showed it: `value` None means that it is gone, `revision` its `mod_revision` (of the removal)."""
+    """A key as etcd showed it: `value` None means that it is gone, `revision` its `mod_revision` (of the removal).
+
+    `since`: when it was written by its writer's wall clock (owners and history; 0: not said). For people only.
+    """
 
     key: Key
     created: Revision
     revision: Revision
     value: Value | Garbage | None
+    since: Wall = field(default=0, compare=False)
 
 
 class Guard(NamedTuple):

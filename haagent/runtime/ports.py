@@ -6,7 +6,7 @@ Every call returns at once. What comes of it is delivered later, on the event lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -25,6 +25,7 @@ from haagent.core.model import (
     SendPromise,
     VirtualAddress,
 )
+from haagent.core.records import Guard, Key, Put, Revision, Seen
 from haagent.core.units import Duration, Instant
 
 Deliver = Callable[[Event], None]
@@ -158,6 +159,61 @@ class NoPeers:
 
     def promise(self, effect: SendPromise) -> None:
         pass
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What stands in etcd at `revision`: linearizably, all of it or of the keys that were asked for."""
+
+    revision: Revision
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The transaction was done at `revision`."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class NotWritten:
+    """A guard did not hold, or etcd did not do it for another reason (`why`): nothing was changed."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """No answer: it may or may not have been done, now or a little later."""
+
+    why: str
+
+
+class UnreadableError(Exception):
+    """etcd did not answer in time, or refused; the message says what."""
+
+
+class Records(Protocol):
+    """What operators read and write in etcd, beside the node and without it. Reads raise UnreadableError."""
+
+    async def read(self) -> Listing:
+        """All keys but the history."""
+        ...
+
+    async def look(self, keys: Sequence[Key]) -> Listing:
+        """These keys."""
+        ...
+
+    async def history(self) -> Listing:
+        """The history of every group, by group."""
+        ...
+
+    async def commit(
+        self, guards: Sequence[Guard], puts: Sequence[Put], deletes: Sequence[Key] = ()
+    ) -> Written | NotWritten | Unclear:
+        """One transaction: if all guards hold, do the puts and deletes. None of the puts hangs on a session."""
+        ...
 
 
 class GateClosedError(Exception):

@@ -25,7 +25,7 @@ from haagent.core.records import (
 )
 from haagent.core.units import MS, S
 from haagent.wire import records
-from haagent.wire.records import decode, encode, key_of, path
+from haagent.wire.records import decode, encode, key_of, path, since
 
 LEASE = LeaseValue("i1", "boot-1/4026531840", 1 * S, 7)
 OWNER = OwnerRecord("a", "i1", "boot-1/4026531840", 1 * S, 3, False, ("a", "b"), "lapsed", 300 * S)
@@ -315,3 +315,25 @@ def test_what_others_would_not_read_is_not_written():
     standings = {f"group-{number:0100}": Standing(1, b"") for number in range(1000)}
     with pytest.raises(ValueError, match="at most 65536"):
         encode(MemberValue("i", "1", (), standings))
+
+
+def test_when_it_was_written_is_read_beside_the_value():
+    stamp = "2026-03-01T12:00:00.123+00:00"
+    assert since(encode(OWNER, stamp)) == 1_772_366_400_123 * MS
+    assert since(encode(OWNER)) == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b'{"since":"2026-03-01T12:00:00+00:00"}',
+        b'{"v":1,"since":"2026-03-01T12:00:00"}',
+        b'{"v":1,"since":"+++++"}',
+        b'{"v":1,"since":"0001-01-01T00:00:00+00:00"}',
+        b'{"v":1,"since":"2026-03-01T12:00:00+00:00","reason":"x"}',
+        b'{"v":1,"reason":",\\"since\\":\\"2026-03-01T12:00:00+00:00\\""}',
+    ],
+)
+def test_what_is_no_time_is_none(data: bytes):
+    assert since(data) == 0

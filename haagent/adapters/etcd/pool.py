@@ -67,6 +67,12 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._answered_at = self._loop.time()
         self._moved_at = 0.0
+        self._ever_answered = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether any endpoint has answered within the last second."""
+        return self._ever_answered and self._loop.time() - self._answered_at <= _SILENCE
 
     async def tend(self) -> None:
         """Keep all endpoints connected. Runs until cancelled."""
@@ -159,6 +165,7 @@ class Pool:
     def answered(self, endpoint: Endpoint) -> None:
         """The endpoint answered something."""
         self._answered_at = self._loop.time()
+        self._ever_answered = True
         endpoint.clear()
         self._announcer.over("answers", "again")
 

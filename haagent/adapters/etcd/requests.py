@@ -13,6 +13,7 @@ from haagent.core.records import Guard, HistoryEntry, Key, Kind, OwnerRecord, Pu
 from haagent.wire import records
 
 _DATED: Final = (OwnerRecord, HistoryEntry)
+_SHOWN_DATED: Final = (Kind.OWNERS, Kind.HISTORY)
 
 # History is for people and grows; no decision needs it. The four other kinds are neighbours in the order of keys, with
 # nothing of ours between them: one range has them all, so that one list is one instant and one watch one order.
@@ -25,6 +26,12 @@ def watched_range(cluster: str) -> tuple[bytes, bytes]:
     first = records.path(cluster, Key(_WATCHED[0], ""))
     last = records.path(cluster, Key(_WATCHED[-1], ""))
     return first.encode(), last.encode()[:-1] + b"0"  # "0" is what follows "/"
+
+
+def history_range(cluster: str) -> tuple[bytes, bytes]:
+    """First key, and the key behind the last, of the history of every group."""
+    first = records.path(cluster, Key(Kind.HISTORY, "")).encode()
+    return first, first[:-1] + b"0"
 
 
 def transaction(cluster: str, effect: Commit, session: int) -> rpc.TxnRequest:
@@ -76,7 +83,8 @@ def changed(events: Iterable[rpc.Event], after: int) -> tuple[Seen, ...]:
 
 
 def _seen(key: Key, kv: rpc.KeyValue) -> Seen:
-    return Seen(key, kv.create_revision, kv.mod_revision, records.decode(key.kind, kv.value))
+    since = records.since(kv.value) if key.kind in _SHOWN_DATED else 0
+    return Seen(key, kv.create_revision, kv.mod_revision, records.decode(key.kind, kv.value), since)
 
 
 def _key(path: bytes) -> Key | None:

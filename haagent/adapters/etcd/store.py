@@ -17,6 +17,7 @@ from haagent.adapters.etcd.auth import keep_token
 from haagent.adapters.etcd.failures import CallError, Trouble
 from haagent.adapters.etcd.kept import Kept
 from haagent.adapters.etcd.lineage import Lineage, Mark
+from haagent.adapters.etcd.operators import EtcdRecords
 from haagent.adapters.etcd.pool import Pool
 from haagent.adapters.etcd.session import Session
 from haagent.adapters.etcd.settings import EtcdSettings, targets
@@ -60,6 +61,15 @@ class EtcdStore:
         self._under_way = 0
         self.counters: Counter[str] = Counter()
         self.latencies: deque[Duration] = deque(maxlen=LATENCIES)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether etcd has answered anything within the last second."""
+        return self._running is not None and self._running.pool.answers
+
+    def records(self) -> EtcdRecords:
+        """What operators read and write, on the same connections."""
+        return EtcdRecords(self._settings.cluster, lambda: self._running.pool if self._running is not None else None)
 
     async def run(self) -> None:
         """Keep connected, keep the session, list and watch; until cancelled. An exception of `deliver` ends it."""

@@ -13,7 +13,6 @@ import random
 from collections import Counter
 from typing import Final
 
-import grpc
 from aetcd import rpc
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -22,15 +21,10 @@ from haagent.adapters.etcd.announcer import Announcer
 from haagent.adapters.etcd.endpoint import Endpoint
 from haagent.adapters.etcd.failures import FAILURES, CallError, Trouble, failure
 from haagent.adapters.etcd.lineage import Lineage
+from haagent.adapters.etcd.pages import Lister
 from haagent.adapters.etcd.pool import Metadata, Pool
 from haagent.core.model import Listed, Watched
-from haagent.core.records import Seen
 from haagent.runtime.ports import Deliver
-
-MAX_LIST: Final = 64 * 1024 * 1024
-"""Bytes of a list; a larger one is refused: it is not one of a cluster of ours, and memory has an end."""
-PAGE: Final = 500
-"""Keys of a list's page: what is decoded at a stretch, without a look at the event loop's other work."""
 
 _BACKOFF: Final = wait_random_exponential(multiplier=0.02, min=0.02, max=0.5)
 _FIRST_PATIENCE: Final = 0.5
@@ -53,13 +47,13 @@ class Watcher:
         announcer: Announcer,
     ) -> None:
         self._pool = pool
+        self._lister = Lister(pool)
         self._first, self._end = requests.watched_range(cluster)
         self._deliver = deliver
         self._lineage = lineage
         self._counters = counters
         self._announcer = announcer
         self._loop = asyncio.get_running_loop()
-        self._page = PAGE
         self._follower: asyncio.Task[None] | None = None
         self._endpoint: Endpoint | None = None
 
@@ -89,7 +83,7 @@ class Watcher:
         patience = min(_FIRST_PATIENCE * 2 ** (state.attempt_number - 1), _LONGEST_PATIENCE)
         mark = self._lineage.mark()
         try:
-            header, seen = await self._read_pages(patience)
+            header, seen = await self._lister.read(self._first, self._end, patience)
         except CallError as error:
             self._counters["list_failed"] += 1
             if error.trouble is not Trouble.NOT_SENT:  # then another line has said what is missing
@@ -101,39 +95,6 @@ class Watcher:
         self._announcer.good("cluster", name)
         self._deliver(Listed(name, header.revision, tuple(seen)))
         return header.revision
-
-    async def _read_pages(self, patience: float) -> tuple[rpc.ResponseHeader, list[Seen]]:
-        seen: list[Seen] = []
-        header: rpc.ResponseHeader | None = None
-        first, size = self._first, 0
-        while True:
-            # The first page is linearizable and sets the revision; the others are read as of then.
-            revision = 0 if header is None else header.revision
-            page = await self._read_page(first, revision, patience)
-            header = header or page.header
-            if header.cluster_id != page.header.cluster_id:
-                raise CallError("the endpoints are not of one cluster", Trouble.REFUSED)
-            size += page.ByteSize()
-            if size > MAX_LIST:
-                raise CallError(f"more than {MAX_LIST} bytes", Trouble.REFUSED)
-            seen += requests.listed(page.kvs)
-            if not page.more:
-                return header, seen
-            first = page.kvs[-1].key + b"\0"
-
-    async def _read_page(self, first: bytes, revision: int, patience: float) -> rpc.RangeResponse:
-        request = rpc.RangeRequest(key=first, range_end=self._end, limit=self._page, revision=revision)
-        try:
-            return await self._pool.call(
-                lambda endpoint, metadata, timeout: endpoint.kv.Range(request, metadata=metadata, timeout=timeout),
-                self._loop.time() + patience,
-                repeatable=True,
-            )
-        except CallError as error:
-            if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                # More than an answer may have: values of a size that is none of ours.
-                self._page = max(1, self._page // 2)
-            raise
 
     async def _follow_while_it_lasts(self, revision: int) -> None:
         follower = self._follower = asyncio.ensure_future(self._follow(revision))
