@@ -170,14 +170,16 @@ class ResumeRequest(_message.Message):
     def __init__(self, by: _Optional[str] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
-    __slots__ = ("node", "by", "wait_ms")
+    __slots__ = ("node", "by", "wait_ms", "force")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
     WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     node: str
     by: str
     wait_ms: int
-    def __init__(self, node: _Optional[str] = ..., by: _Optional[str] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+    force: bool
+    def __init__(self, node: _Optional[str] = ..., by: _Optional[str] = ..., wait_ms: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class UndrainRequest(_message.Message):
     __slots__ = ("node", "by")

@@ -21,7 +21,7 @@ MASTER: Role
 FAULT: Role
 
 class GroupRole(_message.Message):
-    __slots__ = ("group", "role", "state", "epoch", "priority", "faults", "answers_since_boot_ns", "silent_since_boot_ns", "answers_since_wall_ns", "silent_since_wall_ns", "addresses_held")
+    __slots__ = ("group", "role", "state", "epoch", "priority", "faults", "answers_since_boot_ns", "silent_since_boot_ns", "answers_since_wall_ns", "silent_since_wall_ns", "addresses_held", "addresses_missing")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class GroupRole(_message.Message):
     ANSWERS_SINCE_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     SILENT_SINCE_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_HELD_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_MISSING_FIELD_NUMBER: _ClassVar[int]
     group: str
     role: Role
     state: str
@@ -44,7 +45,8 @@ class GroupRole(_message.Message):
     answers_since_wall_ns: int
     silent_since_wall_ns: int
     addresses_held: int
-    def __init__(self, group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., priority: _Optional[int] = ..., faults: _Optional[_Iterable[str]] = ..., answers_since_boot_ns: _Optional[int] = ..., silent_since_boot_ns: _Optional[int] = ..., answers_since_wall_ns: _Optional[int] = ..., silent_since_wall_ns: _Optional[int] = ..., addresses_held: _Optional[int] = ...) -> None: ...
+    addresses_missing: int
+    def __init__(self, group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., priority: _Optional[int] = ..., faults: _Optional[_Iterable[str]] = ..., answers_since_boot_ns: _Optional[int] = ..., silent_since_boot_ns: _Optional[int] = ..., answers_since_wall_ns: _Optional[int] = ..., silent_since_wall_ns: _Optional[int] = ..., addresses_held: _Optional[int] = ..., addresses_missing: _Optional[int] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("node", "incarnation", "release", "groups", "lease", "failsafe", "gate", "alarms", "stopping", "started_wall_ns", "etcd")
