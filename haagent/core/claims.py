@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 
 from haagent.core.fencing import CLEAR, Verdict
 from haagent.core.lease import Held, Lease
-from haagent.core.model import Ask, Commit, GroupRules, Rules
+from haagent.core.model import Ask, Asking, Commit, GroupRules, Rules
+from haagent.core.planned import UNPLANNED, Plans
 from haagent.core.records import Guard, HistoryEntry, Intent, Key, Kind, LeaseValue, OwnerRecord, Put, Standing
 from haagent.core.units import Instant
 from haagent.core.view import View
 
+PREEMPT = "preempt"
+"""By whom an intent is that a better candidate wrote, and no operator."""
 HISTORY_KEPT = 100
 """Changes of owner kept of each group: each new one removes the one that lies that many epochs back."""
 
@@ -32,6 +35,7 @@ class Situation:
     now: Instant
     fence: Verdict = CLEAR
     unseen: bool = False
+    plans: Plans = UNPLANNED
 
 
 def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
@@ -139,11 +143,17 @@ def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | N
     return _change_owner(ask, (_record_unchanged(at),), record, at), record
 
 
-def wish(at: Situation, ask: Ask, by: str) -> Commit:
-    """Ask the present owner, by its epoch, to hand the group to us."""
-    intent = Intent(at.rules.node, epoch(at), by)
-    put = Put(Key(Kind.INTENTS, at.group.name), intent)
-    return Commit(ask, (_record_unchanged(at),), (put,), (), patience=at.rules.ttl)
+def wish(at: Situation, ask: Ask) -> Commit:
+    """Ask the present owner, by its epoch, to hand the group to us. An operator's intent is not written over."""
+    key = Key(Kind.INTENTS, at.group.name)
+    guards = (_record_unchanged(at), Guard(key, at.view.intent_revision(at.group.name)))
+    return Commit(ask, guards, (Put(key, Intent(at.rules.node, epoch(at), PREEMPT)),), (), patience=at.rules.ttl)
+
+
+def forget_intent(at: Situation) -> Commit:
+    """Delete the group's intent, as it was seen."""
+    key, revision = Key(Kind.INTENTS, at.group.name), at.view.intent_revision(at.group.name)
+    return Commit(Ask(Asking.INTENT, at.group.name, revision), (Guard(key, revision),), (), (key,), at.rules.ttl)
 
 
 def outranks_owner(at: Situation) -> bool:
@@ -156,19 +166,11 @@ def outranks_owner(at: Situation) -> bool:
     return standing is not None and at.standing.priority > standing.priority
 
 
-def wanted_target(at: Situation, epoch: int) -> str | None:
-    """The node that an intent for this epoch names, if it may own and its lease runs."""
-    intent = at.view.intents.get(at.group.name)
-    if intent is None or intent.from_epoch != epoch or intent.to == at.rules.node:
-        return None
-    return intent.to if able(at, intent.to) is not None else None
-
-
 def able(at: Situation, node: str) -> str | None:
     """The incarnation of a node that may own the group and whose lease runs; None if it may not."""
     member = at.view.members.get(node)
     standing = member.standings.get(at.group.name) if member is not None else None
-    if member is None or standing is None or standing.priority == 0:
+    if member is None or standing is None or standing.priority == 0 or node in at.view.orders.drained:
         return None
     return member.incarnation if at.view.alive(member.incarnation, at.now) else None
 

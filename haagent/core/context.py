@@ -11,7 +11,9 @@ from haagent.core.view import View
 
 
 class Timer(NamedTuple):
-    """What a timer is for: "renew" and "lapse" of the lease, "group", "router" and "fence" (an incarnation) by name."""
+    """What a timer is for: "renew" and "lapse" of the lease; "group", "damping" (of a group), "router" and "fence" (an
+    incarnation) by name.
+    """
 
     what: str
     name: str = ""

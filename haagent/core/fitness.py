@@ -8,6 +8,9 @@ from ipaddress import ip_address
 from haagent.core.model import GroupRules, InterfaceChanged, RouterRules
 from haagent.core.records import Standing
 
+LEAST = 1
+"""The priority of a node that goes last, and may own."""
+
 Interfaces = Mapping[str, InterfaceChanged]
 
 
@@ -65,10 +68,11 @@ def banned(group: GroupRules, retiring: Sequence[GroupRules], stopping: bool) ->
     return (*reasons, *(f"group {name} is given up first" for name in left))
 
 
-def standing(group: GroupRules, interfaces: Interfaces, unfit: bool) -> Standing:
-    """The group's effective priority is its weakest router's; the first router's source breaks ties."""
+def standing(group: GroupRules, interfaces: Interfaces, unfit: bool, damped: bool = False) -> Standing:
+    """The group's effective priority: its weakest router's, or the least. The first router's source breaks ties."""
     address = source(group.routers[0], interfaces) or b""
-    return Standing(0 if unfit else min(router.priority for router in group.routers), address)
+    priority = LEAST if damped else min(router.priority for router in group.routers)
+    return Standing(0 if unfit else priority, address)
 
 
 def sources(groups: Iterable[GroupRules], interfaces: Interfaces) -> tuple[bytes, ...]:

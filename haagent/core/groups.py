@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from haagent.core import claims, fitness, ownership, roles, vrrp
+from haagent.core import claims, fitness, ownership, policy, roles, vrrp
 from haagent.core.claims import Situation
 from haagent.core.context import Context, Timer
 from haagent.core.fencing import Fences
+from haagent.core.lease import Held
 from haagent.core.membership import Membership
 from haagent.core.model import (
     AddressesInstalled,
@@ -22,8 +23,10 @@ from haagent.core.model import (
     RoleChanged,
     Rules,
     Unanswered,
+    WindowChanged,
 )
 from haagent.core.ownership import Decision, Fencing, Following, GroupState, Leaving, Owning
+from haagent.core.planning import Planning
 from haagent.core.records import OwnerRecord
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -39,6 +42,7 @@ class Groups:
         self.touched: set[str] = set()
         self.stopping = False
         self.fences = Fences(context)
+        self._planning = Planning(context)
         self._retiring: set[str] = set()
         self._context = context
         self._renewals = renewals
@@ -48,6 +52,11 @@ class Groups:
     def owned(self) -> tuple[str, ...]:
         """The groups that this node owns."""
         return tuple(name for name, state in self.states.items() if isinstance(state, Owning))
+
+    def barred(self) -> dict[str, str]:
+        """Why this node, though it may be fit, must not claim a group now, by group: paused, or drained."""
+        found = {name: policy.barred(self._situation(name)) for name in self.states}
+        return {name: why for name, why in found.items() if why}
 
     def given_up(self) -> bool:
         """Whether nothing is held, nothing is under way, and no record names us."""
@@ -66,6 +75,17 @@ class Groups:
         for name in list(self.states):
             if name in self.states:  # deciding on one that retires may end others
                 self.decide(name)
+
+    def ordered(self) -> None:
+        """Operators' orders are others than before."""
+        self._planning.tell_orders()
+        self.assess_all()
+
+    def window(self, event: WindowChanged) -> None:
+        """A failback window opened or closed."""
+        if event.group in self.states:
+            self._planning.window(event)
+            self.decide(event.group)
 
     def answered(self, event: Committed | Refused | Unanswered) -> None:
         """What the view makes of an answer to this group's question is known; now its waiting is over."""
@@ -114,6 +134,7 @@ class Groups:
             now=self._context.now,
             fence=self.fences.verdict(name),
             unseen=fitness.unseen(group, membership.interfaces),
+            plans=self._planning.plans(name),
         )
 
     def _become(self, name: str, decision: Decision) -> None:
@@ -127,9 +148,28 @@ class Groups:
         if isinstance(before, Owning) and not isinstance(after, Owning):
             self._speech.demote(self._context.rules.groups[name])
             self._speech.fit(self._context.rules.groups[name], not self._membership.faults[name])
+            self._count_loss(name, after)
         self._tell_role(name, after)
+        if self._planning.concerns(name):
+            self._planning.tell_waiting(after, self._situation(name))
         if name in self._retiring and isinstance(after, Following):
             self._drop(name)
+
+    def _count_loss(self, name: str, after: GroupState) -> None:
+        """An owner is none any more: perhaps it goes last from now on."""
+        faulty, held = bool(self._membership.faults[name]), isinstance(self._renewals.lease, Held)
+        planned = self.stopping or name in self._retiring
+        if not planned and self._planning.lost(name, after, faulty, held):
+            self.reconsider(name)
+
+    def reconsider(self, name: str) -> None:
+        """This node is damped for the group from now on, or is so no longer."""
+        self._planning.tell_damping(name)
+        group = self._context.rules.groups[name]
+        before = self._membership.standings[name]
+        self._membership.assess(group, self._banned(group), self._planning.damped(name))
+        if self._membership.standings[name] != before:
+            self._membership.sync(self._renewals.lease)
 
     def _speak(self, group: GroupRules, was_ready: bool) -> None:
         """The kernel has the addresses: only now may adverts and announcements go out."""
@@ -152,7 +192,7 @@ class Groups:
     def assess(self, name: str) -> None:
         """What the interfaces (and a stop, and a reload) mean for a group."""
         group = self._context.rules.groups[name]
-        self._membership.assess(group, self._banned(group))
+        self._membership.assess(group, self._banned(group), self._planning.damped(name))
         if not isinstance(self.states[name], Owning):
             self._speech.fit(group, not self._membership.faults[name])
         self.decide(name)
@@ -184,6 +224,7 @@ class Groups:
         del self.states[name]
         del self.roles[name]
         self._membership.forget(name)
+        self._planning.forget(name)
         groups = {key: group for key, group in self._context.rules.groups.items() if key != name}
         self._context.rules = replace(self._context.rules, groups=groups)
         self._speech.configure(groups)
@@ -202,7 +243,8 @@ class Groups:
             if name not in before:
                 self.add(group)
             elif group != before[name]:
-                self._membership.assess(group, self._banned(group))
+                self._membership.assess(group, self._banned(group), self._planning.damped(name))
+                self._planning.tell_damping(name)
                 self._become(name, ownership.refresh(self.states[name], self._situation(name)))
                 if not isinstance(self.states[name], Owning):
                     self._speech.demote(group)

@@ -23,11 +23,15 @@ class Membership:
         self._asked: tuple[Ask, Instant] | None = None
         self._asks = 0
 
-    def assess(self, group: GroupRules, banned: Iterable[str]) -> None:
-        """Find the group's faults; `banned` are reasons that have nothing to do with interfaces."""
+    def assess(self, group: GroupRules, banned: Iterable[str], damped: bool = False) -> None:
+        """Find the group's faults; `banned` are reasons that have nothing to do with interfaces.
+
+        A drained node has no faults, but can not own; one that is damped stands last.
+        """
         faults = (*banned, *fitness.faults(group, self.interfaces))
         self.faults[group.name] = faults
-        self.standings[group.name] = fitness.standing(group, self.interfaces, bool(faults))
+        unfit = bool(faults) or self._context.rules.node in self._context.view.orders.drained
+        self.standings[group.name] = fitness.standing(group, self.interfaces, unfit, damped)
 
     def forget(self, group: str) -> None:
         """The group is no longer configured."""

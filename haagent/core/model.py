@@ -14,6 +14,7 @@ from haagent.core.asking import Ask
 from haagent.core.asking import Asking as Asking  # noqa: PLC0414 - a word of this vocabulary, too
 from haagent.core.fence import Fence, FenceConfirmed, FenceRefused, FenceTimedOut
 from haagent.core.heartbeat import HeartbeatReceived, Meet, PromiseReceived, SendHeartbeat, SendPromise
+from haagent.core.planned import NEVER_DAMPED, Damping, WallClockRead, WindowChanged
 from haagent.core.records import Guard, Key, Put, Revision, Seen
 from haagent.core.units import MS, Duration, Instant, S
 
@@ -55,12 +56,19 @@ class RouterRules:
 
 @dataclass(frozen=True, slots=True)
 class GroupRules:
-    """What is owned as one: the virtual routers of a sync group, or a single one."""
+    """What is owned as one: the virtual routers of a sync group, or a single one.
+
+    `windowed`: it preempts only while its failback window is open. `min_hold`: how long an owner holds at the least
+    before it grants a wish to preempt.
+    """
 
     name: str
     routers: tuple[RouterRules, ...]
     preempt: bool = False
     preempt_delay: Duration = 0
+    windowed: bool = False
+    min_hold: Duration = 0
+    damping: Damping = NEVER_DAMPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +212,6 @@ class AdvertReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class WallClockRead:
-    """The wall clock was read: it is `offset` ahead of the clock that instants are read from."""
-
-    offset: Duration
-
-
-@dataclass(frozen=True, slots=True)
 class RulesChanged:
     """A reload that was found valid. Node, incarnation and host stay what they were."""
 
@@ -247,6 +248,7 @@ Event = (
     | HeartbeatReceived
     | PromiseReceived
     | WallClockRead
+    | WindowChanged
     | RulesChanged
     | StopRequested
     | TimePassed

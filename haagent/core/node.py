@@ -43,6 +43,7 @@ from haagent.core.model import (
     Unanswered,
     WallClockRead,
     Watched,
+    WindowChanged,
 )
 from haagent.core.ownership import Fencing, GroupState, Owning
 from haagent.core.records import Garbage, Key, Kind, Seen
@@ -96,6 +97,10 @@ class Node:
     @property
     def faults(self) -> dict[str, tuple[str, ...]]:
         return self._membership.faults
+
+    @property
+    def barred(self) -> dict[str, str]:
+        return self._groups.barred()
 
     @property
     def routers(self) -> dict[str, vrrp.Router]:
@@ -180,6 +185,8 @@ class Node:
             case WallClockRead(offset):
                 self._context.wall_ahead = offset
                 self._groups.decide_all()
+            case WindowChanged():
+                self._groups.window(event)
             case RulesChanged(rules):
                 self._groups.reload(rules)
             case StopRequested():
@@ -210,12 +217,16 @@ class Node:
                 case "fence":
                     self._groups.fences.overdue(timer.name)
                     self._groups.decide_all()
+                case "damping" if timer.name in self.groups:
+                    self._groups.reconsider(timer.name)
+                    self._groups.decide(timer.name)
                 case _:
                     pass  # "lapse" was seen to before all else; the others are of what is gone
 
     def _list(self, event: Listed) -> None:
         context = self._context
-        if self.view.rewound(event):
+        rewound = self.view.rewound(event)
+        if rewound:
             context.alarm("etcd-rewound", "etcd", "its history is another one: wiped or restored")
             self.view.forget()
             for kind, subject in [alarm for alarm in self.alarms if alarm[0] == "unreadable"]:
@@ -224,6 +235,8 @@ class Node:
         first = self.view.observed_since == NEVER
         for seen in self.view.list(event, self.rules, context.now):
             self._news(seen, streamed=True)
+        if rewound:
+            self._groups.ordered()  # that there are none in this history is told by no news
         if first:
             self._renewals.now()
             self._groups.decide_all()
@@ -245,7 +258,7 @@ class Node:
                     if group in self.groups:
                         self._groups.decide(group)
             case Kind.ORDERS:
-                self._groups.assess_all()
+                self._groups.ordered()
             case Kind.LEASES | Kind.OWNERS | Kind.INTENTS | Kind.HISTORY:
                 pass
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from haagent.core import claims
+from haagent.core import claims, policy
 from haagent.core.claims import Situation
 from haagent.core.fencing import Clear, Resting
 from haagent.core.lease import Held
 from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, Rules, VirtualAddress
-from haagent.core.records import OwnerRecord
+from haagent.core.records import OwnerRecord, Revision
 from haagent.core.units import MS, NEVER, Duration, Instant
 
 RETRY: Duration = 100 * MS
@@ -70,11 +70,18 @@ class Claiming:
 
 @dataclass(frozen=True, slots=True)
 class Owning:
-    """The owner, by `epoch`. `ready` once the kernel confirmed the addresses."""
+    """The owner, by `epoch` and `since` then. `ready` once the kernel confirmed the addresses.
+
+    `look_at`: when policies may want something without an event. `tidied`: the revision of an intent whose deletion
+    was asked for.
+    """
 
     serial: int
     epoch: int
     ready: bool
+    since: Instant = 0
+    look_at: Instant = NEVER
+    tidied: Revision = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,9 @@ def due(state: GroupState) -> Instant:
             return min(state.claim_at, state.preempt_at)
         case Claiming():
             return state.give_up_at
-        case Fencing() | Owning():
+        case Owning():
+            return state.look_at
+        case Fencing():
             return NEVER
         case Leaving():
             return state.retry_at
@@ -165,7 +174,7 @@ def _adopt(state: Adopting, at: Situation) -> Decision:
         return _sweep(state.serial, at.group, at.now)
     if at.unseen:  # etcd was faster than the kernel, and what is not known is no reason to let go
         return state, ()
-    if at.faults:
+    if at.faults or policy.barred(at):
         return _sweep(state.serial, at.group, at.now)
     if not isinstance(at.lease, Held):
         return state, ()
@@ -176,11 +185,13 @@ def _follow(state: Following, at: Situation) -> Decision:
     group = at.group.name
     if claims.is_ours(at.view, at.rules, at.lease, group):
         return _begin_to_own(state.serial, at)
-    if at.faults and claims.named(at.view, at.rules, group):
-        return leave(state.serial, claims.epoch(at), at, "; ".join(at.faults))  # never in name only
+    barred = policy.barred(at)
+    if (at.faults or barred) and claims.named(at.view, at.rules, group):
+        why = "; ".join(at.faults) or barred
+        return leave(state.serial, claims.epoch(at), at, why, release=bool(barred))  # never in name only
     if at.faults or not isinstance(at.lease, Held):
         return Following(state.serial, state.not_before), ()
-    claim_at = _claim_at(state, at)
+    claim_at = policy.look_again(at) if barred else _claim_at(state, at)
     if at.now >= claim_at:
         if not isinstance(at.fence, Clear):
             return Fencing(state.serial, at.fence.node), ()
@@ -194,10 +205,9 @@ def _claim_at(state: Following, at: Situation) -> Instant:
         base = max(base, at.fence.until)
     if base > at.now:
         return max(base, state.not_before)
-    rank = at.view.rank(at.group.name, at.rules, at.standing, at.now)
     # Each candidate has the time to fence by itself: a node that is power-cycled twice is up later.
     turn = at.rules.stagger if isinstance(at.fence, Clear) else at.rules.stagger + at.rules.fence
-    return max(base + rank * turn, state.not_before)
+    return max(base + policy.rank(at) * turn + policy.deference(at), state.not_before)
 
 
 def _claim(state: Adopting | Following, at: Situation, lease: Held) -> Decision:
@@ -250,7 +260,7 @@ def unanswered(state: GroupState, ask: Ask, at: Situation) -> Decision:
 
 def _maybe_preempt(state: Following, at: Situation) -> Decision:
     """Ask the owner to hand over, once its priority has been lower than ours for `preempt_delay`."""
-    if not claims.outranks_owner(at):
+    if not policy.may_wish(at):
         return replace(state, preempt_at=NEVER), ()
     if state.preempt_at == NEVER:
         state = replace(state, preempt_at=at.now + at.group.preempt_delay)
@@ -259,7 +269,7 @@ def _maybe_preempt(state: Following, at: Situation) -> Decision:
     serial = state.serial + 1
     again = at.now + max(at.group.preempt_delay, 4 * at.rules.ttl)
     ask = Ask(Asking.INTENT, at.group.name, serial)
-    return replace(state, serial=serial, preempt_at=again), (claims.wish(at, ask, "preempt"),)
+    return replace(state, serial=serial, preempt_at=again), (claims.wish(at, ask),)
 
 
 # --- owning
@@ -268,7 +278,7 @@ def _maybe_preempt(state: Following, at: Situation) -> Decision:
 def _begin_to_own(serial: int, at: Situation) -> Decision:
     assert isinstance(at.lease, Held)
     serial += 1
-    state = Owning(serial, claims.epoch(at), ready=False)
+    state = Owning(serial, claims.epoch(at), ready=False, since=at.now)
     if at.faults:
         return leave(serial, state.epoch, at, "; ".join(at.faults))
     return state, (InstallAddresses(at.group.name, serial, group_addresses(at.group), at.lease.held_until),)
@@ -286,11 +296,19 @@ def _own(state: Owning, at: Situation) -> Decision:
         return leave(state.serial, state.epoch, at, why)
     if at.faults:
         return leave(state.serial, state.epoch, at, "; ".join(at.faults))
-    target = claims.wanted_target(at, state.epoch)
-    if target is not None:
-        by = at.view.intents[group].by
-        return leave(state.serial, state.epoch, at, f"handover to {target} ({by})", to=target)
-    return state, ()
+    match policy.owner(at, state.epoch, state.since):
+        case policy.Move(to, why):
+            return leave(state.serial, state.epoch, at, why, to=to)
+        case policy.Stay(until, expired):
+            return _stay(replace(state, look_at=until), at, expired)
+
+
+def _stay(state: Owning, at: Situation, expired: bool) -> Decision:
+    """Go on owning; an intent that expired is deleted, asked for once."""
+    revision = at.view.intent_revision(at.group.name)
+    if not expired or revision == state.tidied:
+        return state, ()
+    return replace(state, tidied=revision), (claims.forget_intent(at),)
 
 
 def _loss(at: Situation) -> str:
@@ -373,7 +391,8 @@ def _give_up(state: Leaving, at: Situation) -> Decision:
     """Write the clean release, or the target's name; the target acts on it when its watch shows it."""
     serial = state.serial + 1
     ask = Ask(Asking.RELEASE, at.group.name, serial)
-    written = claims.handover(at, ask, state.to) if state.to is not None else None
+    to = policy.still_wanted(at, state.to)
+    written = claims.handover(at, ask, to) if to is not None else None
     written = written or claims.release(at, ask, state.why)
     if written is None:
         return Following(serial), ()

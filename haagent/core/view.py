@@ -284,21 +284,25 @@ class View:
         longest = max((known.ttl for known in self.evidence.values()), default=rules.ttl)
         return patience(max(longest, rules.ttl), rules.guard)
 
+    def intent_revision(self, group: str) -> Revision:
+        """The `mod_revision` of the group's intent; 0 when there is none that can be read."""
+        return self._sightings.get(Key(Kind.INTENTS, group), 0) if group in self.intents else 0
+
     def rank(self, group: str, rules: Rules, mine: Standing, now: Instant) -> int:
         """How many live candidates go before us: higher priority, or the same and a higher address (RFC 9568 6.4.3)."""
-        record = self.record(group)
-        resigned = record.node if record is not None and record.clean else None
-        better = 0
-        for node, member in self.members.items():
-            if node in (rules.node, resigned):
-                continue
-            standing = member.standings.get(group)
-            if standing is None or standing.priority == 0 or not self.alive(member.incarnation, now):
-                continue
-            better += (standing.priority, standing.address) > (mine.priority, mine.address)
-        return better
+        return sum(self.goes_before(node, group, mine, now) for node in self.members if node != rules.node)
+
+    def goes_before(self, node: str, group: str, mine: Standing, now: Instant) -> bool:
+        """Whether another node is a live candidate and better. Not who has just released the group, or is drained."""
+        record, member = self.record(group), self.members[node]
+        if (record is not None and record.clean and record.node == node) or node in self.orders.drained:
+            return False
+        standing = member.standings.get(group)
+        if standing is None or standing.priority == 0 or not self.alive(member.incarnation, now):
+            return False
+        return (standing.priority, standing.address) > (mine.priority, mine.address)
 
     def candidates(self, group: str, rules: Rules) -> tuple[str, ...]:
-        """The nodes that may own the group: those whose member key lists it, and ourselves."""
+        """The nodes that may own the group: those whose member key lists it, and ourselves; no drained ones."""
         others = {node for node, member in self.members.items() if group in member.standings}
-        return tuple(sorted(others | {rules.node}))
+        return tuple(sorted((others | {rules.node}).difference(self.orders.drained)))

@@ -284,7 +284,9 @@ def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
 def _commit_line(commit: Commit) -> str:
     # That no epoch is given twice is said once, in the unit tests of claims.
     guards = ", ".join(_guard(guard) for guard in commit.guards if guard.key.kind is not Kind.HISTORY)
-    match commit.puts[0].value:
+    match commit.puts[0].value if commit.puts else None:
+        case None:
+            what = "forget the intent"
         case LeaseValue(round=turn):
             what = f"renew #{turn}"
         case OwnerRecord(clean=True) as record:

@@ -91,7 +91,9 @@ def test_a_wish_for_an_old_epoch_is_void():
     talk = master(rules())
     talk.quiet(1200)
     assert talk.other_writes(1200, (Kind.INTENTS, "web", Intent("b", 0, "operator"))) == []
-    assert talk.other_writes(1201, (Kind.INTENTS, "web", Intent("z", 1, "operator"))) == []
+    assert talk.other_writes(1201, (Kind.INTENTS, "web", Intent("z", 1, "operator"))) == [
+        "ALARM switchover-waits web: to z: z is no member"
+    ]
 
 
 def test_preemption_is_a_wish_after_the_delay():
@@ -102,10 +104,12 @@ def test_preemption_is_a_wish_after_the_delay():
     preempting = rules(group(preempt=True, preempt_delay=3 * S))
     talk = backup(preempting, record=owner(epoch=4), priority=50)
     assert talk.live(3100) == [
-        "3000: web: wish to take over from epoch 4 (preempt) if owners/web @4",
+        "3000: web: wish to take over from epoch 4 (preempt) if owners/web @4, no intents/web",
     ]
     assert talk.etcd_does(3100, "intent") == []
-    assert talk.live(10_900) == ["7000: web: wish to take over from epoch 4 (preempt) if owners/web @4"]
+    assert talk.live(10_900) == [
+        "7000: web: wish to take over from epoch 4 (preempt) if owners/web @4, intents/web @31"
+    ]
     handed = owner("a", epoch=5, reason="handover from b")
     assert talk.other_writes(10_900, (Kind.OWNERS, "web", handed))[0].startswith("install web")
 

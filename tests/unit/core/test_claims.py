@@ -184,8 +184,8 @@ def test_nothing_is_handed_over_that_is_not_ours(lease: Lease):
 
 def test_a_wish_is_for_the_epoch_that_is_seen():
     known = view(owners(5, owner(epoch=4)))
-    assert claims.wish(situation(known), ASK, "preempt") == Commit(
-        ASK, (Guard(OWNERS, 5),), (Put(INTENT, Intent("a", 4, "preempt")),), (), 1 * S
+    assert claims.wish(situation(known), ASK) == Commit(
+        ASK, (Guard(OWNERS, 5), Guard(INTENT, 0)), (Put(INTENT, Intent("a", 4, "preempt")),), (), 1 * S
     )
 
 

@@ -291,7 +291,7 @@ def test_what_was_refused_is_not_tried_before_its_time():
 
 def test_a_claim_that_is_done_makes_an_owner_by_its_record():
     after, effects = ownership.answered(CLAIMING, CLAIM, True, at(owners(5, MINE), now=100 * MS))
-    assert after == Owning(4, 4, ready=False)
+    assert after == Owning(4, 4, ready=False, since=100 * MS)
     assert effects == (InstallAddresses("web", 4, (ADDRESS,), 970 * MS),)
 
 
@@ -389,7 +389,8 @@ ABLE = (leases(6), members(7))
 def test_a_wish_is_granted_to_who_can_own(news: tuple[Seen, ...], to: str | None):
     after, effects = ownership.decide(READY, at(owners(5, MINE), *news))
     if to is None:
-        assert (after, effects) == (READY, ())
+        assert isinstance(after, Owning)
+        assert (replace(after, look_at=NEVER), effects) == (READY, ())
     else:
         why = "handover to b (operator)"
         assert after == Leaving(4, 4, why, KERNEL_PATIENCE, to="b", release=True)
