@@ -72,8 +72,7 @@ class Claiming:
 class Owning:
     """The owner, by `epoch` and `since` then. `ready` once the kernel confirmed the addresses.
 
-    `look_at`: when policies may want something without an event. `tidied`: the revision of an intent whose deletion
-    was asked for.
+    `look_at`: when policies may want something without an event. `tidied`: of the intent that was asked to be deleted.
     """
 
     serial: int
@@ -300,15 +299,8 @@ def _own(state: Owning, at: Situation) -> Decision:
         case policy.Move(to, why):
             return leave(state.serial, state.epoch, at, why, to=to)
         case policy.Stay(until, expired):
-            return _stay(replace(state, look_at=until), at, expired)
-
-
-def _stay(state: Owning, at: Situation, expired: bool) -> Decision:
-    """Go on owning; an intent that expired is deleted, asked for once."""
-    revision = at.view.intent_revision(at.group.name)
-    if not expired or revision == state.tidied:
-        return state, ()
-    return replace(state, tidied=revision), (claims.forget_intent(at),)
+            forget = (claims.forget_intent(at),) if expired not in (0, state.tidied) else ()
+            return replace(state, look_at=until, tidied=expired), forget
 
 
 def _loss(at: Situation) -> str:

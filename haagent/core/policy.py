@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from haagent.core import claims
 from haagent.core.claims import PREEMPT, Situation, able
-from haagent.core.records import Intent, Standing
+from haagent.core.records import Intent, Revision, Standing
 from haagent.core.units import NEVER, Duration, Instant
 
 
@@ -30,10 +30,10 @@ class Move(NamedTuple):
 
 
 class Stay(NamedTuple):
-    """Go on owning; look again at `until`. `expired`: the intent in etcd is past its time, and to be deleted."""
+    """Go on owning; look again at `until`. `expired`: the revision of an intent that is past its time, to be deleted."""
 
     until: Instant
-    expired: bool
+    expired: Revision
 
 
 # --- who may claim, and when
@@ -117,7 +117,7 @@ def owner(at: Situation, epoch: int, since: Instant) -> Move | Stay:
             return Move(intent.to, f"handover to {intent.to} ({intent.by})")
         if at.rules.node in at.view.orders.drained and (best := _best(at)) is not None:
             return Move(best, f"handover to {best} (drained)")
-    return Stay(_next_look(intent, at, since), expired)
+    return Stay(_next_look(intent, at, since), at.view.intent_revision(at.group.name) if expired else 0)
 
 
 def still_wanted(at: Situation, to: str | None) -> str | None:
