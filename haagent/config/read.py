@@ -18,14 +18,15 @@ LARGEST = 1 << 20
 
 def read(path: Path) -> Loaded | Invalid:
     """Read and validate the file; the paths that it names become absolute, and are those of readable files."""
-    text = _text(path)
+    text = read_text(path)
     if isinstance(text, Invalid):
         return text
     loaded = load(text, path.name, os.uname().nodename)
     return loaded if isinstance(loaded, Invalid) else _resolved(loaded, path)
 
 
-def _text(path: Path) -> str | Invalid:
+def read_text(path: Path) -> str | Invalid:
+    """The text of the file as it stands."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)

@@ -1,0 +1,72 @@
+"""Finding somebody who answers: the agents in turn, then etcd."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+
+from haagent.cli.ctl.agent import Agent
+from haagent.cli.ctl.errors import UnreachableError
+from haagent.cli.ctl.options import Options
+from haagent.cli.ctl.reach import Reach, reach
+from haagent.cli.ctl.service import GET_STATUS, Service
+from haagent.v1 import control_pb2 as control
+from haagent.v1 import status_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Who answers, and the status that showed it."""
+
+    service: Service
+    status: status_pb2.Status
+
+
+@contextmanager
+def connected(options: Options) -> Generator[Answering]:
+    """Ask agents, then etcd, for the status, until somebody gives it. UnreachableError says who did not, and why.
+
+    That an agent gave it is what later lets "may have been done" be told from "was never asked".
+    """
+    where = reach(options)
+    try:
+        answering = _ask_agents(where, options)
+    except UnreachableError as error:
+        click.echo(f"no agent answers on {', '.join(where.endpoints)}; asking etcd", err=True)
+        answering = _ask_etcd(options, error)
+    yield from _until_left(answering)
+
+
+@contextmanager
+def agents(options: Options) -> Generator[Answering]:
+    """The same with agents alone, and without a word."""
+    yield from _until_left(_ask_agents(reach(options), options))
+
+
+def _until_left(answering: Answering) -> Generator[Answering]:
+    try:
+        yield answering
+    finally:
+        answering.service.close()
+
+
+def _ask_agents(where: Reach, options: Options) -> Answering:
+    failures: list[str] = []
+    for endpoint in where.endpoints:
+        agent = Agent(endpoint, where.tls, options.timeout)
+        try:
+            return Answering(agent, agent.ask(GET_STATUS, control.GetStatusRequest()))
+        except UnreachableError as error:
+            agent.close()
+            failures.append(error.message)
+        except BaseException:
+            agent.close()
+            raise
+    raise UnreachableError("; ".join(failures))
+
+
+def _ask_etcd(_options: Options, unreachable: UnreachableError) -> Answering:
+    raise unreachable
