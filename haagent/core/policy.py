@@ -30,7 +30,7 @@ class Move(NamedTuple):
 
 
 class Stay(NamedTuple):
-    """Go on owning; look again at `until`. `expired`: the revision of an intent that is past its time, to be deleted."""
+    """Go on owning; look again at `until`. `expired`: the revision of an intent past its time, to be deleted."""
 
     until: Instant
     expired: Revision
