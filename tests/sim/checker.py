@@ -7,7 +7,8 @@
    was written while the writer's kernel still answered.
    With a gate there is no excuse, whatever slept, died, hung or was slow.
 3. Where there is a fencing plug-in, nothing is claimed from who lapsed before it has confirmed.
-4. Adverts are sent only by right, epochs only grow within a history, and the core's own invariants hold.
+4. Operators' orders and times are kept by whoever knows of them (`tests.sim.obedience`).
+5. Adverts are sent only by right, epochs only grow within a history, and the core's own invariants hold.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from haagent.core.model import Asking, Commit, SendAdvert
 from haagent.core.ownership import Leaving, Owning
 from haagent.core.records import Kind, OwnerRecord, Put
 from haagent.core.units import MS, Duration, Instant
+from tests.sim.obedience import Obedience
 
 if TYPE_CHECKING:
     from tests.sim.host import Agent, Host
@@ -38,6 +40,7 @@ class Checker:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._obedience = Obedience(world)
         self._rights: dict[str, dict[Host, tuple[Instant, Agent]]] = {}
         self._answering: dict[str, dict[Host, Instant]] = {}
         self._epochs: dict[str, tuple[int, str]] = {}
@@ -60,6 +63,7 @@ class Checker:
             elif rights and host in rights and rights[host][1] is agent:
                 ended, _ = rights.pop(host)
                 self._excuse_if_absent(name, agent, min(ended, now))
+            _forbid(self._obedience.stepped(agent, name, state))
 
     def _only_right(self, name: str, rights: dict[Host, tuple[Instant, Agent]], host: Host) -> None:
         now = self._world.now
@@ -156,6 +160,7 @@ class Checker:
 
     def asked(self, agent: Agent, effect: Commit) -> None:
         """A transaction leaves the host."""
+        _forbid(self._obedience.asked(agent, effect))
         if effect.ask.kind is Asking.RELEASE:
             self._only_when_silent(agent, effect, "asks to give up")
         if effect.ask.kind is Asking.CLAIM:
@@ -241,6 +246,11 @@ class Checker:
                 record = host.agent.node.view.record(name) if host.agent is not None else None
                 if host.agent is not None and (record is None or record.incarnation != incarnation):
                     raise Violation(f"liveness: {name} is owned by {incarnation}, {host.name} believes {record}")
+
+
+def _forbid(wrong: str) -> None:
+    if wrong:
+        raise Violation(wrong)
 
 
 def _names(hosts: list[Host]) -> str:

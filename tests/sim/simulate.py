@@ -11,6 +11,7 @@ from haagent.core.units import Duration, S
 from tests.sim.checker import Violation
 from tests.sim.cluster import Cluster
 from tests.sim.faults import Faults
+from tests.sim.plans import Plans
 from tests.sim.world import World
 
 LASTS: Duration = 60 * S
@@ -49,16 +50,19 @@ def play(story: Callable[[World], None], seed: int = 0, tracing: bool = False) -
 
 def _live(world: World, lasts: Duration, gated: bool | None) -> None:
     cluster = Cluster.drawn(world, gated)
+    plans = Plans(cluster, until=lasts * 2 // 3)
     world.remark("cluster", f"{cluster.size} nodes, {', '.join(cluster.groups)}, ttl {cluster.ttl // 1_000_000} ms")
     world.expire_sessions()
     cluster.boot_all()
     healed = lasts * 2 // 3
     world.heals_at = healed
     Faults(cluster, until=healed).start()
+    plans.start()
     world.run(healed)
     cluster.heal()
+    plans.heal()
     expected = cluster.intrude_for_good()
-    settled = healed + cluster.patience()
+    settled = healed + cluster.patience() + plans.patience()
     world.run(settled)
     _settle(cluster, expected)
     world.checker.calm({name: group.preempt for name, group in cluster.groups.items()})

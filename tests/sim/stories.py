@@ -6,10 +6,12 @@ Each story plays on a plain cluster in which n1 owns `g0`, and ends well; the ch
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from haagent.core.lease import Held
 from haagent.core.ownership import Following
-from haagent.core.records import Key, Kind
+from haagent.core.planned import Damping
+from haagent.core.records import ORDERS, Key, Kind, Orders
 from haagent.core.units import MS, NEVER, Duration, Instant, S
 from tests.sim.checker import Violation
 from tests.sim.cluster import SKEW, Cluster
@@ -126,6 +128,83 @@ def refused_by_the_gate(world: World) -> None:
     assert world.totals["dead-man"] == 0
 
 
+def paused_owner_dies(world: World) -> None:
+    """Nobody takes over in a pause, however long; when it is over, somebody does at once."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    world.etcd.scribble(ORDERS, Orders(paused="anna"))
+    world.run(world.now + 100 * MS)
+    world.crash(_agent(world.hosts[0]))
+    world.run(world.now + 5 * cluster.ttl)
+    assert not world.checker.holders()
+    world.etcd.scribble(ORDERS, Orders())
+    world.run(world.now + 300 * MS)
+    _owned(world, not_by=world.hosts[0])
+
+
+def upgraded_in_a_pause(world: World) -> None:
+    """The owner's agent is killed and started anew in a pause: the group stays where it is."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0, 0, gated=True)
+    world.etcd.scribble(ORDERS, Orders(paused="anna"))
+    world.run(world.now + 100 * MS)
+    first = world.hosts[0]
+    world.crash(_agent(first))
+    cluster.boot(first, "n1")
+    world.run(world.now + 1 * S)
+    assert [host for _, host, _ in world.checker.holders()] == [first]
+
+
+def drained_and_restarted(world: World) -> None:
+    """A drained owner hands over, stays drained when it is started anew, and takes nothing even if the others die."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0)
+    first, second = world.hosts
+    world.etcd.scribble(ORDERS, Orders(drained=("n1",)))
+    world.run(world.now + 200 * MS)
+    _owned(world, not_by=first)
+    world.crash(_agent(first))
+    cluster.boot(first, "n1")
+    world.run(world.now + 3 * S)
+    world.crash(_agent(second))
+    world.run(world.now + 5 * S)
+    assert not world.checker.holders(), "drained is drained"
+    world.etcd.scribble(ORDERS, Orders())
+    world.run(world.now + 300 * MS)
+    _owned(world, not_by=second)
+
+
+def drained_alone(world: World) -> None:
+    """Nobody else is able: a drained owner keeps the group, through a lapse too, until somebody is."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0)
+    first, second = world.hosts
+    world.crash(_agent(second))
+    world.run(world.now + 2 * S)
+    world.etcd.scribble(ORDERS, Orders(drained=("n1",)))
+    world.run(world.now + 2 * S)
+    _owned(world, not_by=second)
+    first.link.asking_cut_until = world.now + 3 * S
+    world.run(world.now + 2 * S)
+    assert not world.checker.holders()
+    world.run(world.now + 4 * S)
+    _owned(world, not_by=second)
+    cluster.boot(second, "n2")
+    world.run(world.now + 3 * S)
+    _owned(world, not_by=first)
+
+
+def everybody_flaps(world: World) -> None:
+    """All are damped, again and again: each time somebody owns within a ttl and a turn."""
+    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    cluster.groups["g0"] = replace(cluster.groups["g0"], damping=Damping(1, 60 * S))
+    for host in world.hosts:
+        cluster.reload(_agent(host))
+    for _ in range(6):
+        world.run(world.now + 500 * MS)
+        (host,) = [one for _, one, _ in world.checker.holders()]
+        cluster.set_up(host, False)
+        world.at(world.now + 100 * MS, cluster.set_up, host, True)
+        world.run(world.now + cluster.ttl + 100 * MS)
+        _owned(world)
+
+
 STORIES: dict[str, Story] = {
     story.__name__: story
     for story in (
@@ -137,6 +216,11 @@ STORIES: dict[str, Story] = {
         unconfigured_meanwhile,
         stalled_in_a_call,
         refused_by_the_gate,
+        paused_owner_dies,
+        upgraded_in_a_pause,
+        drained_and_restarted,
+        drained_alone,
+        everybody_flaps,
     )
 }
 

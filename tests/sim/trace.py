@@ -22,9 +22,12 @@ from haagent.core.model import (
     RulesChanged,
     SendAdvert,
     Unanswered,
+    WallClockRead,
     Watched,
+    WindowChanged,
 )
-from haagent.core.records import Garbage, Intent, Key, Kind, LeaseValue, MemberValue, OwnerRecord, Seen
+from haagent.core.records import Garbage, Intent, Key, Kind, LeaseValue, MemberValue, Orders, OwnerRecord, Seen
+from haagent.core.units import MS
 
 
 def condensed(what: object) -> str:  # noqa: C901, PLR0912 - one case a kind of thing
@@ -68,6 +71,10 @@ def condensed(what: object) -> str:  # noqa: C901, PLR0912 - one case a kind of 
             return f"{'alarm' if raised else 'calm'} {kind} {subject} ({detail})"
         case RulesChanged(rules):
             return f"RulesChanged ttl {rules.ttl // 1_000_000} ms, groups {' '.join(rules.groups)}"
+        case WallClockRead(offset):
+            return f"WallClockRead {offset / MS:.3f} ms ahead"
+        case WindowChanged(group, opened):
+            return f"Window {group} {'open' if opened else 'closed'}"
         case str():
             return what
         case _:
@@ -93,8 +100,10 @@ def _value(value: object) -> str:
             return f"{incarnation} epoch {epoch} {ttl // 1_000_000}ms{' clean' * clean}"
         case MemberValue(incarnation, _, _, standings):
             return f"{incarnation} " + ",".join(f"{name}:{one.priority}" for name, one in standings.items())
-        case Intent(to, epoch, by):
-            return f"to {to} from epoch {epoch} by {by}"
+        case Intent(to, epoch, by, since, until):
+            return f"to {to} from epoch {epoch} by {by} {since}-{until}"
+        case Orders(paused, drained):
+            return f"paused {paused or 'no'} drained {','.join(drained) or 'none'}"
         case Garbage():
             return "garbage"
         case _:
