@@ -50,8 +50,8 @@ from haagent.runtime.vacancies import Vacancies
 
 QUICK: Final = tuple(MS * n // 2 for n in (1, 2, 4, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000))
 """Bounds for what takes half a millisecond to ten seconds: an answer of etcd."""
-LONG: Final = (*(MS * n for n in (5, 10, 20, 50, 100, 200, 500)), *(S * n for n in (1, 2, 5, 10, 30, 60, 300, 3600)))
-"""Bounds for what takes five milliseconds to an hour: a lease's age, a group without an owner."""
+LONG: Final = (*(MS * n for n in (10, 20, 50, 100, 200, 500)), *(S * n for n in (1, 2, 5, 10, 60, 600)))
+"""Bounds for what takes ten milliseconds to ten minutes: a lease's age, a group without an owner."""
 ASKS_MOST: Final = 1024
 """Questions under way that are timed; every one is answered, so there are never as many."""
 

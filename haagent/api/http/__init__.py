@@ -1,0 +1,1 @@
+"""HTTP: metrics for Prometheus, verdicts for load balancers, a dashboard for people. All of it only reads."""
