@@ -47,19 +47,22 @@ class Sink(Protocol):
 class Throttled:
     """Something rendered at most every `PAUSE`, or more rarely if that takes long, however often it is asked for."""
 
-    def __init__(self, render: Callable[[], bytes], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, render: Callable[[], Awaitable[bytes]], clock: Callable[[], float] = time.monotonic) -> None:
         self._render = render
         self._clock = clock
+        self._one = asyncio.Lock()
         self._text = b""
         self._again_at = float("-inf")
 
-    def get(self) -> bytes:
+    async def get(self) -> bytes:
         """As it is, or was a moment ago."""
-        began = self._clock()
-        if began >= self._again_at:
-            self._text = self._render()
-            ended = self._clock()
-            self._again_at = ended + max(PAUSE, SHARE * (ended - began))
+        if self._clock() >= self._again_at:
+            async with self._one:  # who comes meanwhile gets what the first one made
+                began = self._clock()
+                if began >= self._again_at:
+                    self._text = await self._render()
+                    ended = self._clock()
+                    self._again_at = ended + max(PAUSE, SHARE * (ended - began))
         return self._text
 
     def pause(self) -> float:
@@ -74,8 +77,11 @@ class Feed:
     changes with every renewal. `lease` gives its milliseconds: left, ttl. What is in `status` is JSON, in one line.
     """
 
-    def __init__(self, status: Callable[[], Status], lease: Callable[[], tuple[float, float]]) -> None:
-        self.status = Throttled(lambda: as_json(status()))
+    def __init__(self, status: Callable[[], Awaitable[Status]], lease: Callable[[], tuple[float, float]]) -> None:
+        async def render() -> bytes:
+            return as_json(await status())
+
+        self.status = Throttled(render)
         self._lease = lease
         self._event = b""
         self._number = 0
@@ -105,7 +111,7 @@ class Feed:
     async def stream(self, sink: Sink) -> None:
         """Tell one client, until cancelled. TooSlowError: it takes nothing; ConnectionError: it is gone."""
         told, stuck_at = self._number, None
-        await self._send(sink, b"retry: 1000\n\n" + _event("status", self.status.get()))
+        await self._send(sink, b"retry: 1000\n\n" + _event("status", await self.status.get()))
         with _Following(self):
             while True:
                 if self._number == told:
@@ -143,7 +149,7 @@ class Feed:
             if self._whole:
                 await asyncio.sleep(self.status.pause())  # what else changes meanwhile is told with it
                 self._whole = False
-                self._publish(_event("status", self.status.get()))
+                self._publish(_event("status", await self.status.get()))
                 whole_at = time.monotonic() + AT_LEAST_EVERY
             else:
                 left, ttl = self._lease()

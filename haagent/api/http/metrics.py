@@ -6,7 +6,8 @@ names of the configuration (group, router), of the cluster's members, or one of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Final
@@ -46,7 +47,7 @@ class Sources:
     interface) and reason. `dropped`: packets that the gate did not let through, by protocol; may raise GateFailedError.
     """
 
-    status: Callable[[], Status]
+    status: Callable[[], Awaitable[Status]]
     meters: Meters
     clock: Callable[[], Instant]
     adapters: Mapping[str, Counts] = field(default_factory=dict[str, Counts])
@@ -59,18 +60,19 @@ class Metrics(Collector):
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._status = Status()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def render(self) -> bytes:
+    async def render(self) -> bytes:
         """The text format, version 0.0.4."""
+        self._status = await self._sources.status()
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
         """All families, in the order of docs/METRICS.md."""
-        sources = self._sources
-        status = sources.status()
+        sources, status = self._sources, self._status
         yield from _agent(status)
         yield from _groups(status, sources.meters, sources.clock())
         yield from _lease(status.self, sources.meters)
@@ -111,7 +113,8 @@ def _groups(status: Status, meters: Meters, now: Instant) -> Iterator[Metric]:
     held = ((name, each.addresses_held) for name, each in roles.items())
     yield _gauges("haagent_group_addresses", "Addresses of the group that this node's kernel has.", ("group",), held)
     help_text = "Nodes that say that they are MASTER, of those that this one hears; more than 1: two owners."
-    yield _gauges("haagent_group_masters", help_text, ("group",), ((name, _masters(status, name)) for name in roles))
+    masters = _masters(status)
+    yield _gauges("haagent_group_masters", help_text, ("group",), ((name, masters[name]) for name in roles))
     help_text = "Changes of this node's role, by the role it then had and the class of the reason."
     yield _counters("haagent_group_transitions", help_text, ("group", "state", "cause"), meters.transitions.items())
     help_text = "For how long the group has had no owner, as far as this node sees; 0 while it has one."
@@ -163,7 +166,7 @@ def _failsafe(me: NodeStatus) -> Iterator[Metric]:
 
 def _members(status: Status, meters: Meters) -> Iterator[Metric]:
     members = list(islice(status.members, MEMBERS_MOST))
-    peers = [member for member in members if member.HasField("peer")]
+    peers = [member for member in members if member.HasField("peer") and member.endpoint]
     alive = ((member.node, member.alive) for member in members)
     yield _gauges("haagent_member_alive", "1 while the node's lease runs, for all that is known.", ("node",), alive)
     connected = ((peer.node, peer.peer.connected) for peer in peers)
@@ -212,10 +215,10 @@ def _trouble(sources: Sources) -> Iterator[Metric]:
     yield _counters("haagent_adapter_events", help_text, ("adapter", "event"), counted.items())
 
 
-def _masters(status: Status, group: str) -> int:
-    """Only who is heard counts: what a node said before its connection broke is no news."""
+def _masters(status: Status) -> Counter[str]:
+    """By group. Only who is heard counts: what a node said before its connection broke is no news."""
     heard = [status.self, *(member.status for member in status.members if _is_heard(member))]
-    return sum(each.group == group and each.role == RoleName.MASTER for node in heard for each in node.groups)
+    return Counter(each.group for node in heard for each in node.groups if each.role == RoleName.MASTER)
 
 
 def _is_heard(member: Member) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import resources
@@ -52,7 +52,7 @@ class Answers:
     owner: Callable[[str], Ownership | None]
     unready: Callable[[], Sequence[str]]
     unwell: Callable[[], Sequence[str]]
-    metrics: Callable[[], bytes]
+    metrics: Callable[[], Awaitable[bytes]]
 
 
 class HttpServer:
@@ -110,9 +110,9 @@ class HttpServer:
         path = request.path
         match path:
             case "/metrics":
-                return _page(self._metrics.get(), metrics.CONTENT_TYPE)
+                return _page(await self._metrics.get(), metrics.CONTENT_TYPE)
             case "/status.json":
-                return _page(self._feed.status.get() + b"\n", "application/json")
+                return _page(await self._feed.status.get() + b"\n", "application/json")
             case "/healthz":
                 return _verdict("healthy", self._answers.unwell())
             case "/readyz":

@@ -55,7 +55,7 @@ def make() -> tuple[Feed, list[int]]:
     """A feed, and how often its status was asked for."""
     asked: list[int] = []
 
-    def shown() -> Status:
+    async def shown() -> Status:
         asked.append(1)
         return Status(cluster="prod")
 
@@ -165,7 +165,11 @@ def test_who_hangs_in_the_middle_of_an_event_is_let_go():
 def test_a_status_that_can_not_be_rendered_lets_all_go(caplog: pytest.LogCaptureFixture):
     async def run() -> None:
         left = [Status(), Status()]
-        feed = Feed(left.pop, lambda: (0.0, 0.0))
+
+        async def shown() -> Status:
+            return left.pop()
+
+        feed = Feed(shown, lambda: (0.0, 0.0))
         client = Client()
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(feed.stream(client), 10)
@@ -178,15 +182,18 @@ def test_what_takes_long_is_rendered_rarely():
     now = [0.0]
     made: list[float] = []
 
-    def render() -> bytes:
+    async def render() -> bytes:
         made.append(now[0])
         now[0] += 0.1
         return b"x"
 
-    text = Throttled(render, lambda: now[0])
-    while now[0] < 10:
-        assert text.get() == b"x"
-        now[0] += 0.01
+    async def run() -> None:
+        text = Throttled(render, lambda: now[0])
+        while now[0] < 10:
+            assert await text.get() == b"x"
+            now[0] += 0.01
+
+    asyncio.run(run())
     assert sum(0.1 for _ in made) <= 10 / feeding.SHARE + 0.1
 
 

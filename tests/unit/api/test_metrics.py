@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +25,7 @@ REFERENCE = Path(__file__).resolve().parents[3] / "docs" / "METRICS.md"
 
 def scraped(agent: Agent) -> dict[str, float]:
     """Every sample by its name and labels, as a scraper reads them."""
-    text = Metrics(agent.sources).render().decode()
+    text = asyncio.run(Metrics(agent.sources).render()).decode()
     return {
         sample.name + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -139,8 +140,22 @@ def test_names_from_etcd_do_not_multiply_series():
     agent = Agent()
     before = len(scraped(agent))
     agent.status.groups.extend(pb.Group(name=f'theirs"{n}\n') for n in range(1000))
-    agent.status.members.extend(pb.Member(node=f"x{n}", peer=pb.Peer()) for n in range(1000))
+    agent.status.members.extend(pb.Member(node=f"x{n}", peer=pb.Peer(), endpoint="x") for n in range(1000))
     assert len(scraped(agent)) <= before + 3 * MEMBERS_MOST
+
+
+def test_a_cluster_without_peers_has_none_that_are_not_connected():
+    agent = Agent()
+    for member in agent.status.members:
+        member.endpoint, member.peer.connected = "", False
+    assert not any(name.startswith("haagent_peer_connected") for name in scraped(agent))
+
+
+def test_alerts_ask_for_metrics_that_exist():
+    known = set(re.findall(r"^\| `(haagent_\w+)`", REFERENCE.read_text(), re.MULTILINE))
+    asked = set(re.findall(r"\bhaagent_\w+", (REFERENCE.parent / "OPERATING.md").read_text()))
+    assert {name.removesuffix("_bucket") for name in asked} <= known
+    assert len(asked) > 5
 
 
 def test_the_reference_lists_just_the_metrics_that_exist():

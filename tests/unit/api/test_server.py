@@ -314,7 +314,12 @@ def test_an_answer_that_fails_costs_only_itself(caplog: pytest.LogCaptureFixture
 def test_a_flood_of_scrapes_renders_now_and_then():
     async def talk(agent: Agent, port: int) -> None:
         rendered: list[int] = []
-        agent.feed.status = feeding.Throttled(lambda: rendered.append(1) or b"{}")
+
+        async def render() -> bytes:
+            rendered.append(1)
+            return b"{}"
+
+        agent.feed.status = feeding.Throttled(render)
         codes = [code for code, _, _ in await asyncio.gather(*(ask(port, "/status.json") for _ in range(50)))]
         assert codes == [200] * 50
         assert len(rendered) <= 10

@@ -57,6 +57,7 @@ def status(groups: tuple[str, ...] = ("web", "db"), owners: tuple[str, ...] = ("
             alive=True,
             release="0.1.0",
             priorities=dict.fromkeys(groups, 100),
+            endpoint=f"{node}:8501",
             peer=peer,
             status=said[node],
         )
@@ -100,7 +101,7 @@ class Agent:
         self.unready: tuple[str, ...] = ()
         self.unwell: tuple[str, ...] = ()
         self.meters = Meters(rules(group("web"), group("db"), node="n1"))
-        self.sources = Sources(status=lambda: self.status, meters=self.meters, clock=lambda: 0)
+        self.sources = Sources(status=self._status, meters=self.meters, clock=lambda: 0)
         self.feed = Feed(self._status, lambda: (800.0, 1000.0))
         answers = Answers(
             owner=self.owners.get,
@@ -110,7 +111,7 @@ class Agent:
         )
         self.server = HttpServer(answers, self.feed)
 
-    def _status(self) -> pb.Status:
+    async def _status(self) -> pb.Status:
         self.status.at_wall_ns = time.time_ns()
         return self.status
 

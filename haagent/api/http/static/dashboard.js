@@ -225,6 +225,7 @@ function showNodes(said) {
     if (member.drained) add("mark warn", "drained");
     if (me) add("faint", "answers here");
     else if (member.peer && member.peer.connected) add("faint", `connected, ${span(ms(member.peer.roundTripNs))} round trip`);
+    else if (!member.endpoint) add("faint", "listens for no peers");
     else add("mark unheard", `not connected${member.peer && member.peer.error ? `: ${member.peer.error}` : ""}`);
     const voice = said.get(member.node);
     if (voice && voice.lease && !voice.lease.held) add("mark warn", "lease not held");
