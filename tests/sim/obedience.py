@@ -45,8 +45,9 @@ class Obedience:
     def _known(self, agent: Agent) -> Orders:
         etcd = self._world.etcd
         seen = etcd.keys.get(ORDERS)
-        known = seen is not None and agent.history == etcd.history and agent.node.view.revision >= seen.revision
-        return seen.value if known and isinstance(seen.value, Orders) else Orders()
+        if seen is None or agent.history != etcd.history or agent.node.view.revision < seen.revision:
+            return Orders()
+        return seen.value if isinstance(seen.value, Orders) else Orders()
 
     def stepped(self, agent: Agent, group: str, state: GroupState) -> str:
         """A group is as it is after a step: a handover that begins must be one whose time has come, and not passed."""
