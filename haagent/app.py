@@ -26,6 +26,7 @@ from haagent.adapters.neighbours import Neighbours
 from haagent.adapters.netlink import NetlinkKernel
 from haagent.adapters.systemd import ServiceManager
 from haagent.adapters.vrrp_socket import VrrpSpeaker
+from haagent.adapters.wallclock import WallClock
 from haagent.adapters.watchdog import NoWatchdogError, Watchdog
 from haagent.config.build import Config
 from haagent.config.changes import difference, needs_restart
@@ -138,6 +139,7 @@ class _Agent:
             return Exit.FAILED
         finally:
             self._outer.close(clean=self._released)
+            self._wall.close()
             timer.close()
             storing.cancel()
             await asyncio.wait([storing], timeout=1)
@@ -156,6 +158,8 @@ class _Agent:
         self.fencer = ExecFencer(deliver, self._config.cluster, self._config.node)
         self.peers: Peers = NoPeers()
         self._outer = Outer(self._manager, self._pump)
+        self._wall = WallClock(deliver)
+        self._wall.configure(self._config.windows)
 
     async def _begin(self, timer: BoottimeTimer) -> None:
         """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError: it can not be."""
@@ -168,6 +172,7 @@ class _Agent:
         if self._config.watchdog is not None:
             self._outer.add(Watchdog(self._config.watchdog, rules.ttl))
         self._pump.start(timer)
+        self._wall.start()
         self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
         # What was made so far stays: the collector need not look at it again, and its pauses stay short.
         gc.collect()
@@ -355,6 +360,7 @@ class _Agent:
             _LOG.info("reload: %s", difference(old, new))
             self._log.set_level(new.log.level)
             self._pump.deliver(RulesChanged(new.rules(**self._identity)))
+            self._wall.configure(new.windows)
 
 
 def _refuse(code: Exit, *lines: str) -> Exit:

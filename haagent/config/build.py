@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, FileKeys, GroupKeys, PeersKeys, RouterKeys
+from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, Failback, FileKeys, GroupKeys, PeersKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
+from haagent.core.planned import NEVER_DAMPED, Damping
 from haagent.core.units import Duration
 from haagent.runtime.ports import FenceCommand, GateKind, RouterWire
+from haagent.runtime.windows import Window
 from haagent.wire.vrrp import fit_password
 
 
@@ -63,7 +66,10 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration: what of it the core goes by is `rules`. `http`: where it is served; None: nowhere."""
+    """A whole configuration: what of it the core goes by is `rules`. `http`: where it is served; None: nowhere.
+
+    `windows`: the times of failback, by group.
+    """
 
     node: str
     cluster: str
@@ -71,6 +77,7 @@ class Config:
     lease: LeaseSettings
     routers: tuple[RouterWire, ...]
     groups: tuple[GroupRules, ...]
+    windows: Mapping[str, tuple[Window, ...]]
     gate: GateKind
     watchdog: str | None
     fencing: FenceCommand | None
@@ -109,7 +116,9 @@ def build(file: FileKeys, hostname: str) -> Config:
     """The configuration that a file without errors means."""
     routers = {keys.name: _router(keys) for keys in file.virtual_routers}
     grouped = {name for group in file.groups for name in group.routers}
-    alone = [_group(keys, (routers[keys.name].rules,)) for keys in file.virtual_routers if keys.name not in grouped]
+    single = [keys for keys in file.virtual_routers if keys.name not in grouped]
+    owned: list[RouterKeys | GroupKeys] = [*file.groups, *single]
+    alone = [_group(keys, (routers[keys.name].rules,)) for keys in single]
     synced = [_group(keys, tuple(routers[name].rules for name in keys.routers)) for keys in file.groups]
     return Config(
         node=file.node or hostname,
@@ -118,6 +127,7 @@ def build(file: FileKeys, hostname: str) -> Config:
         lease=LeaseSettings(file.lease.ttl, file.lease.margin, file.lease.guard),
         routers=tuple(routers.values()),
         groups=(*synced, *alone),
+        windows={keys.name: tuple(keys.failback_window) for keys in owned if keys.failback_window},
         gate=file.fence.gate,
         watchdog=file.fence.watchdog,
         fencing=None if file.fence.exec is None else _fencing(file.fence.exec),
@@ -150,8 +160,16 @@ def _peers(keys: PeersKeys) -> PeersSettings:
 
 def _group(keys: RouterKeys | GroupKeys, routers: tuple[RouterRules, ...]) -> GroupRules:
     # RFC 9568 6.1: the owner of the addresses (priority 255) always preempts, whatever Preempt_Mode says.
-    preempt = keys.preempt or any(router.priority == 255 for router in routers)
-    return GroupRules(keys.name, routers, preempt, keys.preempt_delay)
+    always = any(router.priority == 255 for router in routers)
+    return GroupRules(
+        keys.name,
+        routers,
+        preempt=always or keys.fails_back is not Failback.NEVER,
+        preempt_delay=keys.preempt_delay,
+        windowed=not always and keys.fails_back is Failback.WINDOW,
+        min_hold=keys.min_hold,
+        damping=NEVER_DAMPED if keys.damping is None else Damping(keys.damping.losses, keys.damping.within),
+    )
 
 
 def _router(keys: RouterKeys) -> RouterWire:

@@ -40,6 +40,8 @@ def difference(old: Config, new: Config) -> str:
         "changed": changed,
     }
     told = [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
+    if old.windows != new.windows:
+        told.append("failback_window")
     if old.lease != new.lease:
         told.append("lease")
     if old.fencing != new.fencing:

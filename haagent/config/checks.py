@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from haagent.config.durations import written
-from haagent.config.schema import EtcdKeys, FailsafeKeys, GroupKeys, LeaseKeys, PeersKeys, RouterKeys
+from haagent.config.schema import OWNED, EtcdKeys, Failback, FailsafeKeys, GroupKeys, LeaseKeys, PeersKeys, RouterKeys
 from haagent.config.values import Ip, unspecified
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum
@@ -156,7 +156,9 @@ def _router(router: RouterKeys) -> Iterator[Issue]:
     yield from _unicast(router)
     if router.priority == 255 and "preempt" in router.model_fields_set and not router.preempt:
         yield Issue(("preempt",), "has no effect: priority 255 always preempts (RFC 9568 6.1)", warning=True)
-    yield from _idle_delay(router, router.preempt or router.priority == 255)
+    if router.priority == 255 and router.failback in (Failback.NEVER, Failback.WINDOW):
+        yield Issue(("failback",), "has no effect: priority 255 always preempts (RFC 9568 6.1)", warning=True)
+    yield from _owned(router, router.priority == 255)
 
 
 def _version(router: RouterKeys, family: int) -> Iterator[Issue]:
@@ -215,9 +217,22 @@ def _unicast(router: RouterKeys) -> Iterator[Issue]:
         yield Issue(("unicast_source",), "must not be one of the virtual router's addresses")
 
 
-def _idle_delay(keys: RouterKeys | GroupKeys, preempts: bool) -> Iterator[Issue]:
-    if keys.preempt_delay and not preempts:
-        yield Issue(("preempt_delay",), "has no effect without preempt: true", warning=True)
+def _owned(keys: RouterKeys | GroupKeys, always: bool) -> Iterator[Issue]:
+    """`always`: it preempts, whatever is said."""
+    if "preempt" in keys.model_fields_set and keys.failback not in (None, _meant_by(keys.preempt)):
+        yield Issue(("failback",), f"contradicts preempt: {str(keys.preempt).lower()}; leave that away")
+    if keys.failback is Failback.WINDOW and not keys.failback_window:
+        yield Issue(("failback",), "needs failback_window")
+    if keys.failback_window and keys.failback is not Failback.WINDOW:
+        yield Issue(("failback_window",), "needs failback: window", given=False)
+    preempts = always or keys.fails_back is not Failback.NEVER
+    for name in ("preempt_delay", "min_hold"):
+        if getattr(keys, name) and not preempts:
+            yield Issue((name,), "has no effect without preempt: true", warning=True)
+
+
+def _meant_by(preempt: bool) -> Failback:
+    return Failback.ALWAYS if preempt else Failback.NEVER
 
 
 # --- virtual routers and groups among themselves
@@ -264,11 +279,11 @@ def _groups(valid: Valid) -> Iterator[Issue]:
         elif group.name in valid.names:
             yield Issue((*path, "name"), "is the name of a virtual router; both name what is owned, and must differ")
         names.setdefault(group.name, index)
-        preempts = group.preempt or not always.isdisjoint(group.routers)
-        for issue in (*_members(group, valid, group_of), *_idle_delay(group, preempts)):
+        preempts = not always.isdisjoint(group.routers)
+        for issue in (*_members(group, valid, group_of), *_owned(group, preempts)):
             yield Issue((*path, *issue.path), issue.why, issue.warning)
     for index, router in valid.routers.items():
-        for name in ("preempt", "preempt_delay"):
+        for name in OWNED:
             if router.name in group_of and name in router.model_fields_set:
                 why = f"belongs to group {group_of[router.name]}, which is owned as one"
                 yield Issue(("virtual_routers", index, name), why)

@@ -7,6 +7,7 @@ forgotten must not quietly mean multicast.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
@@ -19,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from haagent.config.durations import DAY, HOUR
+from haagent.config.durations import DAY, HOUR, MINUTE
 from haagent.config.values import (
     Absolute,
     Choice,
@@ -34,6 +35,7 @@ from haagent.config.values import (
     Span,
     Switch,
     Text,
+    Times,
     Virtual,
     Whole,
     Word,
@@ -41,10 +43,25 @@ from haagent.config.values import (
 from haagent.core.model import Strangers
 from haagent.core.units import MS, Duration, S
 from haagent.runtime.ports import Checksum, GateKind
+from haagent.runtime.windows import Window
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Failback(StrEnum):
+    """When a better node asks for the group back: never, always, or only within `failback_window`."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    WINDOW = "window"
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise ValueError("must be a mapping")
+    return value
 
 
 class EtcdKeys(_Section):
@@ -95,10 +112,37 @@ def _some_peers(peers: list[Ip]) -> list[Ip]:
     return peers
 
 
-class RouterKeys(_Section):
-    """A virtual router."""
+class DampingKeys(_Section):
+    """A node that lost the group so often within that time lets others go first; `losses` 0: it never does."""
+
+    losses: Annotated[int, Whole(0, 100)] = 3
+    within: Annotated[Duration, Span(1 * S, DAY)] = 10 * MINUTE
+
+
+class _Owned(_Section):
+    """How ownership moves, of whatever is owned as one: a sync group, or a virtual router that is in none."""
 
     name: Annotated[str, Word()]
+    preempt: Annotated[bool, Switch()] = False
+    preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
+    failback: Annotated[Failback | None, Choice(tuple(Failback), Failback)] = None
+    failback_window: list[Annotated[Window, Times()]] = Field(default=[], max_length=100)
+    min_hold: Annotated[Duration, Span(0, HOUR)] = 0
+    damping: Annotated[DampingKeys | None, BeforeValidator(_given)] = None
+
+    @property
+    def fails_back(self) -> Failback:
+        """`failback`, or what keepalived's word for it means."""
+        return self.failback or (Failback.ALWAYS if self.preempt else Failback.NEVER)
+
+
+OWNED = tuple(name for name in _Owned.model_fields if name != "name")
+"""The keys that a virtual router in a sync group leaves to that."""
+
+
+class RouterKeys(_Owned):
+    """A virtual router."""
+
     vrid: Annotated[int, Whole(1, 255)]
     interface: Annotated[str, Interface()]
     version: Annotated[int, Choice(("2", "3"), int)] = 3
@@ -113,19 +157,14 @@ class RouterKeys(_Section):
     auth_pass: Annotated[str | None, Password()] = None
     checksum: Annotated[Checksum, Choice(tuple(Checksum), Checksum)] = Checksum.RFC
     strangers: Annotated[Strangers, Choice(tuple(Strangers), Strangers)] = Strangers.ALARM
-    preempt: Annotated[bool, Switch()] = False
-    preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
     garp_master_repeat: Annotated[int, Whole(1, 100)] = 5
     garp_master_refresh: Annotated[Duration, Span(1 * S, DAY, zero=True)] = 0
 
 
-class GroupKeys(_Section):
+class GroupKeys(_Owned):
     """A sync group: virtual routers that are owned as one."""
 
-    name: Annotated[str, Word()]
     routers: list[Annotated[str, Word()]] = Field(min_length=1, max_length=1000)
-    preempt: Annotated[bool, Switch()] = False
-    preempt_delay: Annotated[Duration, Span(0, 1000 * S)] = 0
 
 
 def _program(command: list[str]) -> list[str]:
@@ -142,12 +181,6 @@ class ExecKeys(_Section):
     command: Annotated[list[Annotated[str, Text()]], AfterValidator(_program)] = Field(min_length=1, max_length=64)
     timeout: Annotated[Duration, Span(100 * MS, 60 * S)] = 5 * S
     user: Annotated[str | None, Text(longest=64)] = None
-
-
-def _given(value: object) -> object:
-    if value is None:
-        raise ValueError("must be a mapping")
-    return value
 
 
 class FenceKeys(_Section):

@@ -18,6 +18,7 @@ from pydantic import GetCoreSchemaHandler, PlainValidator
 
 from haagent.config.durations import duration, written
 from haagent.core.units import Duration
+from haagent.runtime.windows import PATTERN, Window, window
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -301,6 +302,17 @@ class OrOff(_Kind):
 
     def schema(self) -> dict[str, Any]:
         return {"anyOf": [self.kind.schema(), {"const": "off"}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Times(_Kind):
+    """A failback window (`haagent.runtime.windows`)."""
+
+    def parse(self, value: object) -> Window:
+        return window(value if isinstance(value, str) else "")
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{PATTERN}$"}
 
 
 def unspecified(host_port: str) -> bool:

@@ -45,7 +45,8 @@ class Obedience:
     def _known(self, agent: Agent) -> Orders:
         etcd = self._world.etcd
         seen = etcd.keys.get(ORDERS)
-        if seen is None or agent.history != etcd.history or agent.node.view.revision < seen.revision:
+        view = agent.node.view
+        if seen is None or view.cluster != etcd.cluster or view.revision < seen.revision:
             return Orders()
         return seen.value if isinstance(seen.value, Orders) else Orders()
 

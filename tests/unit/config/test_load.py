@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from textwrap import dedent
@@ -18,6 +19,7 @@ from haagent.config.build import Config, PeersSettings
 from haagent.config.load import Invalid, Loaded, load
 from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, PeersKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Strangers, VirtualAddress
+from haagent.core.planned import Damping
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum, FenceCommand, GateKind, RouterWire
 
@@ -176,6 +178,26 @@ def test_the_least_that_must_be_said():
     assert (rules.fence, rules.failsafe, rules.endpoint) == (0, 0, "")
 
 
+PLANNED = [
+    ("preempt: true", {"preempt": True}),
+    ("preempt: true, failback: always, preempt_delay: 5s", {"preempt": True, "preempt_delay": 5 * S}),
+    ("preempt: false, failback: never", {}),
+    ("failback: always, min_hold: 30s", {"preempt": True, "min_hold": 30 * S}),
+    ("failback: window, failback_window: [daily 02:00-03:00]", {"preempt": True, "windowed": True}),
+    ("damping: {losses: 2, within: 1m}", {"damping": Damping(2, 60 * S)}),
+    ("damping: {}", {"damping": Damping(3, 600 * S)}),
+    ("damping: {losses: 0}", {"damping": Damping(0, 600 * S)}),
+]
+
+
+@pytest.mark.parametrize("keys, meant", PLANNED)
+def test_how_ownership_moves(keys: str, meant: dict[str, Any]):
+    got = config(LEAST.replace("vrid: 51", f"vrid: 51, {keys}"))
+    ordinary = GroupRules("web", (got.routers[0].rules,))
+    assert got.groups == (replace(ordinary, **meant),)
+    assert list(got.windows) == (["web"] if "failback_window" in keys else [])
+
+
 def test_a_fencing_program_needs_no_more_than_its_path():
     got = config(dedent(LEAST) + "fence: {exec: {command: [/sbin/fence]}}\n")
     assert got.fencing == FenceCommand(("/sbin/fence",), 5 * S, None)
@@ -286,6 +308,11 @@ WARNINGS = [
         "preempt: false, has no effect: priority 255 always preempts (RFC 9568 6.1)",
     ),
     ("preempt_delay: 5s", "preempt_delay: 5s, has no effect without preempt: true"),
+    ("min_hold: 5s", "min_hold: 5s, has no effect without preempt: true"),
+    (
+        "priority: 255, failback: never",
+        "failback: never, has no effect: priority 255 always preempts (RFC 9568 6.1)",
+    ),
 ]
 
 
