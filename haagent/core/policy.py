@@ -116,7 +116,7 @@ def owner(at: Situation, epoch: int, since: Instant) -> Move | Stay:
         if intent is not None and not expired and _granted(intent, at, since):
             return Move(intent.to, f"handover to {intent.to} ({intent.by})")
         if at.rules.node in at.view.orders.drained and (best := _best(at)) is not None:
-            return Move(best, f"handover to {best} (drained)")
+            return Move(best, f"drained: handed over to {best}")
     return Stay(_next_look(intent, at, since), at.view.intent_revision(at.group.name) if expired else 0)
 
 

@@ -157,7 +157,7 @@ def test_a_drained_owner_hands_over_to_the_best():
     stands(talk, 1150, "c", 95)
     talk.quiet(1200)
     lines = talk.other_writes(1200, (Kind.ORDERS, "cluster", Orders(drained=("a",))))
-    assert lines[:2] == ["remove web #4", "web: MASTER -> BACKUP, epoch 1 (handover to c (drained))"]
+    assert lines[:2] == ["remove web #4", "web: MASTER -> BACKUP, epoch 1 (drained: handed over to c)"]
     assert any(line.startswith("member web=0") for line in lines)
     assert talk.kernel_removed(1205)[1].startswith("web: hand over to c by epoch 2")
     talk.etcd_does(1210, "release")
@@ -184,7 +184,7 @@ def test_nobody_else_is_able_to_take_what_is_drained():
     assert talk.node.roles["web"] is Role.MASTER
     assert stands(talk, 4000, priority=90) == [
         "remove web #4",
-        "web: MASTER -> BACKUP, epoch 1 (handover to b (drained))",
+        "web: MASTER -> BACKUP, epoch 1 (drained: handed over to b)",
         "calm drain-waits web: nobody else is able",
     ]
 
