@@ -1,4 +1,4 @@
-"""What a configuration file means, with all its defaults, in the form in which it could be written."""
+"""What a configuration file means, with all its defaults, in the words in which it is written. For reading."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ class _Kind(ABC):
         """What is allowed, as JSON schema."""
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> Any:
-        return PlainValidator(self.parse).__get_pydantic_core_schema__(source, handler)
+        # Of `source` pydantic would only take how to serialize it, and warn where a default is a text already.
+        return PlainValidator(self.parse).__get_pydantic_core_schema__(Any, handler)
 
     def __get_pydantic_json_schema__(self, schema: object, handler: object) -> dict[str, Any]:
         return self.schema()

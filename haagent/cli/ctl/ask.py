@@ -1,4 +1,7 @@
-"""Asking the person at the terminal, if there is one; else saying which option would have told."""
+"""Asking the person at the terminal, if there is one; else saying which option would have told.
+
+Questions go to standard error: standard output may be a file that a program reads.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ def need_terminal(missing: Sequence[str]) -> None:
 def choose(what: str, names: Sequence[str], best: str = "") -> str:
     """One of the names; an empty answer means the best."""
     while True:
-        answer: str = click.prompt(f"{what} {list(names)}", default="", type=str).strip()
+        answer: str = click.prompt(f"{what} {list(names)}", default="", type=str, err=True).strip()
         if answer in names:
             return answer
         if not answer and best:
             return best
-        click.echo(f"{answer!r}: must be one of {', '.join(names)}")
+        click.echo(f"{answer!r}: must be one of {', '.join(names)}", err=True)
 
 
 def confirm(question: str, giving_up: str) -> None:
     """RefusedError unless the answer is yes."""
-    if not click.confirm(question):
+    if not click.confirm(question, err=True):
         raise RefusedError(f"aborted: {giving_up}")
 
 

@@ -31,12 +31,8 @@ _MOVE: Final = ("group", "from", "to", "from_epoch", "to_epoch", "gap_ms", "gap_
 
 
 def show_outcome(outcome: control.Outcome, options: Options) -> int:
-    """Say it in the format that was asked for; returns the exit code. What did not work is said on standard error, too.
-
-    "Done" without a verification of each move is an unknown outcome: nobody looked into the kernels.
-    """
-    unseen = outcome.result == control.DONE and not all(move.verified for move in outcome.moves)
-    code = UNKNOWN if unseen else _CODES.get(outcome.result, UNKNOWN)
+    """Say it in the format that was asked for; returns the exit code. What did not work is said on standard error."""
+    code = _CODES.get(outcome.result, UNKNOWN)
     match options.format:
         case "pretty":
             for move in outcome.moves:
@@ -47,8 +43,9 @@ def show_outcome(outcome: control.Outcome, options: Options) -> int:
             data(plain(outcome), how)
     told = _told(outcome)
     if code:
-        click.echo(f"Error: {told}" + (" (not verified: nobody looked into the kernels)" if unseen else ""), err=True)
-    elif options.format == "pretty" and (outcome.text or not outcome.moves):
+        click.echo(f"Error: {told}", err=True)
+    elif options.format == "pretty" and not all(move.verified for move in outcome.moves or [control.Move()]):
+        # Where each move is verified, its line has said all.
         click.echo(told)
     return code
 

@@ -21,6 +21,7 @@ _STYLES: Final = {
     "MASTER": "bold green",
     "FAULT": "red",
     "gone": "red",
+    "not heard": "yellow",
     "WRONG": "bold red",
     "WARNING": "yellow",
     "OK": "green",

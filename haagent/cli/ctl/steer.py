@@ -127,12 +127,12 @@ def _instant(when: str | None, now: Wall) -> Wall:
 def _ask_when(now: Wall) -> Wall:
     while True:
         answer: str = click.prompt(
-            f"When should the switchover take place (e.g. {example(now)} ) ", default="now", type=str
+            f"When should the switchover take place (e.g. {example(now)} ) ", default="now", type=str, err=True
         )
         try:
             return scheduled(answer, now)
         except ValueError as error:
-            click.echo(f"Error: {error}")
+            click.echo(f"Error: {error}", err=True)
 
 
 def _missing(status: pb.Status, group: str | None, to: str | None, force: bool) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -23,6 +24,9 @@ from haagent.v1 import status_pb2 as pb
 
 _INTERVAL: Final = 1 * S
 """A lease's remainder is drawn anew that often."""
+
+_PAUSE: Final = 0.5
+"""Seconds before somebody is asked anew."""
 
 
 @click.command()
@@ -61,6 +65,7 @@ def _statuses(options: Options) -> Iterator[pb.Status]:
                 yield from answering.service.watch(_INTERVAL)
             except UnreachableError as error:
                 click.echo(f"{error.message}; asking again", err=True)
+        time.sleep(_PAUSE)
 
 
 def _changes(before: Facts | None, now: Facts, at: Wall, options: Options) -> Iterator[str]:

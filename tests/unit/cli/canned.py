@@ -125,6 +125,11 @@ def moved(**more: Any) -> control.Outcome:
     return control.Outcome(result=control.DONE, moves=[control.Move(**given)])
 
 
+def done() -> control.Outcome:
+    """As it was asked for."""
+    return control.Outcome(result=control.DONE)
+
+
 @dataclass
 class Served:
     """A server: what it answers, by method, and what it was asked. An answer may be a function of the context."""

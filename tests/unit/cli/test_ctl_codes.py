@@ -14,7 +14,7 @@ from haagent.cli.ctl.main import cli
 from haagent.core.units import MS
 from haagent.v1 import control_pb2 as control
 from haagent.v1 import status_pb2 as pb
-from tests.unit.cli.canned import Served, group, late, member, moved, node, refuse, serving, three
+from tests.unit.cli.canned import Served, done, group, late, member, moved, node, refuse, serving, three
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "Switchover": ("switchover", "web", "--to", "n2", "--force"),
@@ -121,12 +121,14 @@ def test_scheduled_is_done(served: Served):
     assert (request.not_before_wall_ns, request.wait_ms) == (4_070_908_800_000_000_000, 0)
 
 
-def test_done_without_verification_is_unknown(served: Served):
-    served.answers["Switchover"] = moved(verified=False)
+def test_a_move_that_nobody_could_verify(served: Served):
+    outcome = moved(verified=False)
+    outcome.result, outcome.reason, outcome.text = control.UNKNOWN, "not-verified", "n1 did not say that it let go"
+    served.answers["Switchover"] = outcome
     result = served(*CHANGES["Switchover"])
     assert result.exit_code == 3
     assert "web: n1 -> n2, epoch 41 -> 42, 14 ms without an owner, not verified\n" in result.stdout
-    assert result.stderr == "Error: Done (not verified: nobody looked into the kernels)\n"
+    assert result.stderr == "Error: Outcome unknown: not-verified: n1 did not say that it let go\n"
 
 
 def test_that_the_table_after_it_is_missing_changes_no_outcome(served: Served):
@@ -327,7 +329,3 @@ def test_watching_ends_when_nobody_answers_any_more(served: Served):
     assert "web n1 MASTER (owning) epoch 41\n" in result.stdout
     assert "web n1 MASTER -> BACKUP (following) epoch 41\n" in result.stdout
     assert "asking again" in result.stderr
-
-
-def done() -> control.Outcome:
-    return control.Outcome(result=control.DONE)
