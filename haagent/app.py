@@ -47,7 +47,7 @@ from haagent.core.model import (
 from haagent.core.node import Node
 from haagent.core.ownership import Following
 from haagent.core.units import S
-from haagent.prepare import etcd_settings, prepare
+from haagent.prepare import etcd_settings, peers_credentials, peers_of, prepare
 from haagent.runtime.clock import BoottimeTimer, boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
@@ -144,6 +144,8 @@ class _Agent:
             storing.cancel()
             await asyncio.wait([storing], timeout=1)
             self._fall_silent()
+            if self.network is not None:
+                await self.network.close()
             await self.fencer.close()
             await self.netlink.close()
             self.gate.leave()
@@ -156,7 +158,8 @@ class _Agent:
         self.netlink = NetlinkKernel(self._heard_of_kernel)
         self.neighbours = Neighbours(deliver)
         self.fencer = ExecFencer(deliver, self._config.cluster, self._config.node)
-        self.peers: Peers = NoPeers()
+        self.network = peers_of(self._config, self._identity["incarnation"], deliver)
+        self.peers: Peers = self.network or NoPeers()
         self._outer = Outer(self._manager, self._pump)
         self._wall = WallClock(deliver)
         self._wall.configure(self._config.windows)
@@ -169,6 +172,8 @@ class _Agent:
         self._protect(rules)
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
+        if self.network is not None:
+            await self.network.start()
         if self._config.watchdog is not None:
             self._outer.add(Watchdog(self._config.watchdog, rules.ttl))
         self._pump.start(timer)
@@ -350,8 +355,11 @@ class _Agent:
         for line in loaded.warnings:
             _LOG.warning("%s", line)
         old, new = self._config, loaded.config
+        credentials = await asyncio.to_thread(peers_credentials, new)
         if fixed := needs_restart(old, new):
             _LOG.error("reload refused, nothing changed: a restart is needed to change %s", ", ".join(fixed))
+        elif self.network is not None and self.network.renew(credentials) and old == new:
+            _LOG.info("reload: the peers' certificates")
         elif old == new:
             _LOG.info("reload: nothing changed")
         elif not self._stopping.done():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from haagent import __version__
 from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
 from haagent.adapters.fencing import UnfitError, inspect
+from haagent.api.peers import Credentials, CredentialsError, Greeting, GrpcPeers, load
 from haagent.config.build import Config
 from haagent.config.load import Invalid, Loaded
 from haagent.config.read import read
+from haagent.runtime.ports import Deliver
 
 
 def prepare(path: Path) -> Loaded | Invalid:
@@ -24,6 +27,10 @@ def prepare(path: Path) -> Loaded | Invalid:
                 inspect(loaded.config.fencing)
         except UnfitError as error:
             return Invalid((f"{path.name}: fence.exec: {error}",))
+        try:
+            peers_credentials(loaded.config)
+        except CredentialsError as error:
+            return Invalid((f"{path.name}: peers.{error}",))
     return loaded
 
 
@@ -42,6 +49,22 @@ def etcd_settings(config: Config) -> EtcdSettings:
         user=keys.user,
         password=password,
     )
+
+
+def peers_credentials(config: Config) -> Credentials | None:
+    """For talking with peers; None: in plain text, or not at all. CredentialsError if the files can not work."""
+    keys = config.peers
+    if keys is None or keys.ca is None or keys.cert is None or keys.key is None:
+        return None
+    return load(Path(keys.ca), Path(keys.cert), Path(keys.key), config.node)
+
+
+def peers_of(config: Config, incarnation: str, deliver: Deliver) -> GrpcPeers | None:
+    """The port at which this start of the agent talks with its peers; None: it has none."""
+    if config.peers is None:
+        return None
+    ours = Greeting(config.cluster, config.node, incarnation, __version__)
+    return GrpcPeers(ours, config.peers.listen, peers_credentials(config), deliver)
 
 
 def _path(text: str | None) -> Path | None:

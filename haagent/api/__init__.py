@@ -1,1 +1,1 @@
-"""What others may ask of the agent: status, orders, and what must be measured."""
+"""What others may ask of the agent: status, orders, and what must be measured; and what agents say to each other."""

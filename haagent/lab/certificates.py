@@ -50,6 +50,17 @@ class Authority:
         )
         return paths
 
+    def expire(self, certificate: Certificate) -> Certificate:
+        """The same certificate, for the same key, but out of date since yesterday. LabError if openssl fails."""
+        stem = self.directory / f"{certificate.certificate.stem}-expired"
+        request, expired = stem.with_suffix(".csr"), stem.with_suffix(".pem")
+        all_of_it = ["-copy_extensions", "copyall"]
+        asked = ["-x509toreq", "-in", str(certificate.certificate), "-signkey", str(certificate.key)]
+        run(["openssl", "x509", *asked, *all_of_it, "-out", str(request)])
+        signer = ["-CA", str(self.own.certificate), "-CAkey", str(self.own.key), "-days", "-1"]
+        run(["openssl", "x509", "-req", "-in", str(request), *signer, *all_of_it, "-out", str(expired)])
+        return Certificate(expired, certificate.key)
+
 
 def make_ca(directory: Path, name: str = "haagent lab CA") -> Authority:
     """A new authority in `directory`, which is made if it is not there. LabError if openssl fails."""
