@@ -203,15 +203,15 @@ class Operator:
         """The records of those groups that have left their node, once all have, or by then."""
         found: dict[str, OwnerRecord] = {}
         while len(found) < len(left) and self._clock() < until:
+            await asyncio.sleep(POLL)
             try:
                 owners = planning.scene((await self._records.read()).seen, self._wall()).owners
             except UnreadableError:
-                owners = {}
+                continue
             for before in left:
                 record = owners.get(before.group)
                 if record is not None and (moves.moved(record, before) or record.clean):
                     found[before.group] = record
-            await asyncio.sleep(POLL)
         return found
 
     async def _left(self, before: Before, after: OwnerRecord) -> control_pb2.Move:

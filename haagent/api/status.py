@@ -124,6 +124,8 @@ def node_status(node: Node, around: Around) -> status_pb2.NodeStatus:
         stopping=node.stopping,
         started_wall_ns=around.chronicle.started,
         etcd=status_pb2.EtcdStatus(reachable=around.etcd, cluster=view.cluster or "", revision=view.revision),
+        at_boot_ns=around.boot,
+        at_wall_ns=around.wall,
     )
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haagent.config.schema import AddressKeys, EtcdKeys, ExecKeys, Failback, FileKeys, GroupKeys, PeersKeys, RouterKeys
+from haagent.config.schema import (
+    AddressKeys,
+    ControlKeys,
+    EtcdKeys,
+    ExecKeys,
+    Failback,
+    FileKeys,
+    GroupKeys,
+    PeersKeys,
+    RouterKeys,
+)
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
 from haagent.core.planned import NEVER_DAMPED, Damping
 from haagent.core.units import Duration
@@ -57,6 +67,20 @@ class PeersSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """Where operators reach the agent, and who they are. `ca`, `cert` and `key` are paths as written in the file."""
+
+    socket: str | None
+    group: str | None = None
+    listen: str | None = None
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    operators: frozenset[str] = frozenset()
+    viewers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """`level`: debug, info, warning or error; `format`: text or json."""
 
@@ -84,6 +108,7 @@ class Config:
     peers: PeersSettings | None
     failsafe: Duration
     http: str | None
+    control: ControlSettings
     log: LogSettings
 
     def summary(self) -> str:
@@ -134,6 +159,7 @@ def build(file: FileKeys, hostname: str) -> Config:
         peers=None if file.peers is None else _peers(file.peers),
         failsafe=file.failsafe.max,
         http=file.http.listen,
+        control=_control(file.control),
         log=LogSettings(file.log.level, file.log.format),
     )
 
@@ -152,6 +178,19 @@ def _etcd(keys: EtcdKeys) -> EtcdSettings:
 
 def _fencing(keys: ExecKeys) -> FenceCommand:
     return FenceCommand(tuple(keys.command), keys.timeout, keys.user)
+
+
+def _control(keys: ControlKeys) -> ControlSettings:
+    return ControlSettings(
+        socket=keys.socket,
+        group=keys.group,
+        listen=keys.listen,
+        ca=keys.ca,
+        cert=keys.cert,
+        key=keys.key,
+        operators=frozenset(keys.operators),
+        viewers=frozenset(keys.viewers),
+    )
 
 
 def _peers(keys: PeersKeys) -> PeersSettings:

@@ -16,6 +16,7 @@ def needs_restart(old: Config, new: Config) -> list[str]:
         "peers.listen": (_listens(old), _listens(new)),
         "peers.insecure": (_insecure(old), _insecure(new)),
         "http.listen": (old.http, new.http),
+        "control": (old.control, new.control),
         "log.format": (old.log.format, new.log.format),
     }
     return [name for name, (before, after) in pairs.items() if before != after]

@@ -11,7 +11,17 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from haagent.config.durations import written
-from haagent.config.schema import OWNED, EtcdKeys, Failback, FailsafeKeys, GroupKeys, LeaseKeys, PeersKeys, RouterKeys
+from haagent.config.schema import (
+    OWNED,
+    ControlKeys,
+    EtcdKeys,
+    Failback,
+    FailsafeKeys,
+    GroupKeys,
+    LeaseKeys,
+    PeersKeys,
+    RouterKeys,
+)
 from haagent.config.values import Ip, unspecified
 from haagent.core.units import MS, S
 from haagent.runtime.ports import Checksum
@@ -38,6 +48,7 @@ class Valid:
     etcd: EtcdKeys | None
     lease: LeaseKeys | None
     peers: PeersKeys | None
+    control: ControlKeys | None
     failsafe: FailsafeKeys | None
     routers: Mapping[int, RouterKeys]
     groups: Mapping[int, GroupKeys]
@@ -52,6 +63,8 @@ def check(valid: Valid) -> Iterator[Issue]:
         yield from _lease(valid.lease)
     if valid.peers is not None:
         yield from _peers(valid.peers)
+    if valid.control is not None:
+        yield from _control(valid.control)
     if valid.failsafe is not None:
         yield from _failsafe(valid.failsafe, valid)
     for index, router in valid.routers.items():
@@ -137,6 +150,23 @@ def _peers(peers: PeersKeys) -> Iterator[Issue]:
         yield Issue(("peers",), f"needs {missing} too, for TLS; insecure: true does without", given=False)
     if unspecified(peers.listen) and peers.advertise is None:
         yield Issue(("peers", "listen"), "needs advertise too: all addresses are none that a peer can dial")
+
+
+def _control(control: ControlKeys) -> Iterator[Issue]:
+    files = ("ca", "cert", "key")
+    missing = ", ".join(name for name in files if getattr(control, name) is None)
+    if control.listen is not None and missing:
+        yield Issue(("control", "listen"), f"needs {missing} too: who asks over TCP must prove who he is")
+    for name in (*files, "operators", "viewers"):
+        if control.listen is None and getattr(control, name):
+            yield Issue(("control", name), "has no use without listen", warning=name not in files, given=False)
+    if control.listen is not None and not control.operators and not control.viewers:
+        yield Issue(("control", "listen"), "lets nobody in: name operators or viewers", warning=True)
+    for index, name in enumerate(control.viewers):
+        if name in control.operators:
+            yield Issue(("control", "viewers", index), "is an operator too, and may do more", warning=True)
+    if control.group is not None and control.socket is None:
+        yield Issue(("control", "group"), "has no use with socket: off")
 
 
 def _failsafe(failsafe: FailsafeKeys, valid: Valid) -> Iterator[Issue]:

@@ -18,7 +18,16 @@ from pydantic import BaseModel, ValidationError
 from haagent.config import tree
 from haagent.config.build import Config, build
 from haagent.config.checks import Issue, Valid, check, did_you_mean
-from haagent.config.schema import EtcdKeys, FailsafeKeys, FileKeys, GroupKeys, LeaseKeys, PeersKeys, RouterKeys
+from haagent.config.schema import (
+    ControlKeys,
+    EtcdKeys,
+    FailsafeKeys,
+    FileKeys,
+    GroupKeys,
+    LeaseKeys,
+    PeersKeys,
+    RouterKeys,
+)
 from haagent.config.values import Word
 
 ERRORS_SHOWN = 100
@@ -158,6 +167,7 @@ def _valid_parts(parsed: tree.Mapping) -> Valid:
         etcd=_valid(EtcdKeys, entries.get("etcd")),
         lease=_valid(LeaseKeys, entries["lease"]) if "lease" in entries else LeaseKeys(),
         peers=_valid(PeersKeys, entries.get("peers")),
+        control=_valid(ControlKeys, entries.get("control")),
         failsafe=_valid(FailsafeKeys, entries.get("failsafe")),
         routers=_all_valid(RouterKeys, routers),
         groups=_all_valid(GroupKeys, _listed(entries.get("groups"))),

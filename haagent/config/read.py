@@ -53,6 +53,8 @@ def _resolved(loaded: Loaded, path: Path) -> Loaded | Invalid:
     if config.peers is not None:
         files = _absolute(config.peers, ("ca", "cert", "key"), path, "peers", errors)
         config = dataclasses.replace(config, peers=dataclasses.replace(config.peers, **files))
+    files = _absolute(config.control, ("ca", "cert", "key"), path, "control", errors)
+    config = dataclasses.replace(config, control=dataclasses.replace(config.control, **files))
     return Invalid(tuple(errors)) if errors else Loaded(config, loaded.warnings)
 
 

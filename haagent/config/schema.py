@@ -32,6 +32,7 @@ from haagent.config.values import (
     OrOff,
     Password,
     Prefixed,
+    SocketPath,
     Span,
     Switch,
     Text,
@@ -44,6 +45,8 @@ from haagent.core.model import Strangers
 from haagent.core.units import MS, Duration, S
 from haagent.runtime.ports import Checksum, GateKind
 from haagent.runtime.windows import Window
+
+DEFAULT_SOCKET = "/run/haagent/control.sock"
 
 
 class _Section(BaseModel):
@@ -220,6 +223,22 @@ class HttpKeys(_Section):
     listen: Annotated[str | None, OrOff(HostPort(names=False))] = "127.0.0.1:8500"
 
 
+class ControlKeys(_Section):
+    """Where operators reach the agent: a unix socket for root and `group`, and TCP for those who prove a name.
+
+    Paths of `ca`, `cert` and `key` are relative to the file's directory. `operators` may steer, `viewers` only look.
+    """
+
+    socket: Annotated[str | None, OrOff(SocketPath())] = DEFAULT_SOCKET
+    group: Annotated[str | None, Text(longest=64)] = None
+    listen: Annotated[str | None, OrOff(HostPort(names=False))] = None
+    ca: Annotated[str | None, Text()] = None
+    cert: Annotated[str | None, Text()] = None
+    key: Annotated[str | None, Text()] = None
+    operators: list[Annotated[str, Text(longest=253)]] = Field(default=[], max_length=256)
+    viewers: list[Annotated[str, Text(longest=253)]] = Field(default=[], max_length=256)
+
+
 class LogKeys(_Section):
     """What is logged, and how."""
 
@@ -242,6 +261,7 @@ class FileKeys(_Section):
     peers: Annotated[PeersKeys | None, BeforeValidator(_given)] = None
     failsafe: FailsafeKeys = FailsafeKeys()
     http: HttpKeys = HttpKeys()
+    control: ControlKeys = ControlKeys()
     log: LogKeys = LogKeys()
 
 

@@ -288,6 +288,20 @@ class HostPort(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class SocketPath(_Kind):
+    """The path of a unix socket, which the kernel allows 107 bytes (linux/un.h)."""
+
+    def parse(self, value: object) -> str:
+        path = Absolute().parse(value)
+        if len(path.encode()) > 107:
+            raise ValueError("must be an absolute path of at most 107 bytes")
+        return path
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^/.", "maxLength": 107}
+
+
+@dataclass(frozen=True, slots=True)
 class OrOff(_Kind):
     """Another kind, or the word `off`, which is None."""
 

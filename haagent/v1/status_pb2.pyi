@@ -49,7 +49,7 @@ class GroupRole(_message.Message):
     def __init__(self, group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., priority: _Optional[int] = ..., faults: _Optional[_Iterable[str]] = ..., answers_since_boot_ns: _Optional[int] = ..., silent_since_boot_ns: _Optional[int] = ..., answers_since_wall_ns: _Optional[int] = ..., silent_since_wall_ns: _Optional[int] = ..., addresses_held: _Optional[int] = ..., addresses_missing: _Optional[int] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node", "incarnation", "release", "groups", "lease", "failsafe", "gate", "alarms", "stopping", "started_wall_ns", "etcd")
+    __slots__ = ("node", "incarnation", "release", "groups", "lease", "failsafe", "gate", "alarms", "stopping", "started_wall_ns", "etcd", "at_boot_ns", "at_wall_ns")
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,8 @@ class NodeStatus(_message.Message):
     STOPPING_FIELD_NUMBER: _ClassVar[int]
     STARTED_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     ETCD_FIELD_NUMBER: _ClassVar[int]
+    AT_BOOT_NS_FIELD_NUMBER: _ClassVar[int]
+    AT_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     node: str
     incarnation: str
     release: str
@@ -72,7 +74,9 @@ class NodeStatus(_message.Message):
     stopping: bool
     started_wall_ns: int
     etcd: EtcdStatus
-    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[str] = ..., release: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[GroupRole, _Mapping]]] = ..., lease: _Optional[_Union[LeaseStatus, _Mapping]] = ..., failsafe: _Optional[_Union[FailsafeStatus, _Mapping]] = ..., gate: _Optional[_Union[GateStatus, _Mapping]] = ..., alarms: _Optional[_Iterable[_Union[Alarm, _Mapping]]] = ..., stopping: _Optional[bool] = ..., started_wall_ns: _Optional[int] = ..., etcd: _Optional[_Union[EtcdStatus, _Mapping]] = ...) -> None: ...
+    at_boot_ns: int
+    at_wall_ns: int
+    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[str] = ..., release: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[GroupRole, _Mapping]]] = ..., lease: _Optional[_Union[LeaseStatus, _Mapping]] = ..., failsafe: _Optional[_Union[FailsafeStatus, _Mapping]] = ..., gate: _Optional[_Union[GateStatus, _Mapping]] = ..., alarms: _Optional[_Iterable[_Union[Alarm, _Mapping]]] = ..., stopping: _Optional[bool] = ..., started_wall_ns: _Optional[int] = ..., etcd: _Optional[_Union[EtcdStatus, _Mapping]] = ..., at_boot_ns: _Optional[int] = ..., at_wall_ns: _Optional[int] = ...) -> None: ...
 
 class LeaseStatus(_message.Message):
     __slots__ = ("held", "ttl_ns", "left_ns", "age_ns", "renewal_ns")

@@ -17,5 +17,6 @@ The default prefix, /32, has no such company.
 """
 
 from haagent.adapters.netlink.adapter import NetlinkKernel
+from haagent.adapters.netlink.census import held
 
-__all__ = ["NetlinkKernel"]
+__all__ = ["NetlinkKernel", "held"]

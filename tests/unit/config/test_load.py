@@ -15,9 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haagent.config.build import Config, PeersSettings
+from haagent.config.build import Config, ControlSettings, PeersSettings
 from haagent.config.load import Invalid, Loaded, load
-from haagent.config.schema import EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, PeersKeys, RouterKeys
+from haagent.config.schema import ControlKeys, EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, PeersKeys, RouterKeys
 from haagent.core.model import GroupRules, RouterRules, Strangers, VirtualAddress
 from haagent.core.planned import Damping
 from haagent.core.units import MS, S
@@ -63,6 +63,8 @@ WHOLE = """
     peers: {listen: "[::]:8501", advertise: "n1.example:8501", ca: ca.pem, cert: peer.pem, key: peer.key}
     failsafe: {max: 90s}
     http: {listen: "[::1]:80"}
+    control: {socket: /run/ha.sock, group: adm, listen: "[::]:8502", ca: ca.pem, cert: c.pem, key: c.key,
+              operators: [ops], viewers: [grafana]}
     log: {level: debug, format: json}
 """
 
@@ -106,6 +108,8 @@ def test_everything_that_can_be_said():
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1500 * MS, 40 * MS, 25 * MS)
     assert (got.gate, got.watchdog) == (GateKind.BPF, "/dev/watchdog")
     assert got.fencing == FenceCommand(("/usr/local/bin/fence", "--off", "a word"), 2500 * MS, "nobody")
+    who = {"operators": frozenset(["ops"]), "viewers": frozenset(["grafana"])}
+    assert got.control == ControlSettings("/run/ha.sock", "adm", "[::]:8502", "ca.pem", "c.pem", "c.key", **who)
     assert got.peers == PeersSettings("[::]:8501", "n1.example:8501", "ca.pem", "peer.pem", "peer.key")
     rules = got.rules(host="h", incarnation="i", version="0")
     assert (rules.fence, rules.failsafe, rules.endpoint) == (2500 * MS, 90 * S, "n1.example:8501")
@@ -383,6 +387,7 @@ KEYS = st.sampled_from(
         *GroupKeys.model_fields,
         *LogKeys.model_fields,
         *PeersKeys.model_fields,
+        *ControlKeys.model_fields,
         "address",
     ]
 )

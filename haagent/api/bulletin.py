@@ -1,0 +1,110 @@
+"""The newest status, for whoever asks, waits or subscribes; and this node's own, published to its peers.
+
+An observer of the pump: it hears when something changed that people look at. What is asked for often is made once:
+watchers and the dashboard share a status for a few hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
+
+from haagent.api import status as statuses
+from haagent.api.status import Around, PeerTable
+from haagent.core.model import Alarm, Effect, Event, LeaseChanged, Listed, Meet, RoleChanged, Watched
+from haagent.core.node import Node
+from haagent.core.records import Kind
+from haagent.core.units import Instant
+from haagent.runtime.chronicle import Chronicle
+from haagent.v1 import status_pb2
+
+SHARED: Final = 0.02
+"""Seconds for which a status is good enough for somebody else, if nothing changed."""
+SPACING: Final = 0.05
+"""Seconds at least between two statuses of one watcher, however often things change."""
+PUBLISHED: Final = 1.0
+"""Seconds between two statuses for the peers when nothing changes."""
+
+_SHOWN: Final = frozenset(Kind) - {Kind.LEASES, Kind.HISTORY}
+
+
+class Bulletin:
+    """Made on the running event loop. `gather`: what surrounds the node now."""
+
+    def __init__(
+        self, node: Node, chronicle: Chronicle, gather: Callable[[], Awaitable[Around]], peers: PeerTable
+    ) -> None:
+        self._node = node
+        self._chronicle = chronicle
+        self._gather = gather
+        self._peers = peers
+        self._loop = asyncio.get_running_loop()
+        self._version = 0
+        self._changed: asyncio.Future[None] = self._loop.create_future()
+        self._last: tuple[float, int, status_pb2.Status] | None = None
+
+    async def status(self) -> status_pb2.Status:
+        """How things are. The message is shared: do not change it."""
+        if self._last is not None:
+            made, version, last = self._last
+            if version == self._version and self._loop.time() - made < SHARED:
+                return last
+        around, version = await self._gather(), self._version
+        self._learn_silences()
+        status = statuses.status(self._node, around, self._peers)
+        self._last = self._loop.time(), version, status
+        return status
+
+    async def own(self) -> status_pb2.NodeStatus:
+        """How this node is, now."""
+        return statuses.node_status(self._node, await self._gather())
+
+    async def watch(self, interval: float) -> AsyncGenerator[status_pb2.Status]:
+        """A status at once, then whenever something changed, and at least every `interval` seconds."""
+        while True:
+            version = self._version
+            yield await self.status()
+            await asyncio.sleep(SPACING)
+            if version == self._version:
+                await asyncio.wait({self._changed}, timeout=interval)
+
+    async def publish(self) -> None:
+        """Tell the peers how this node is, until cancelled."""
+        while True:
+            version = self._version
+            self._peers.publish(await self.own())
+            if version == self._version:
+                await asyncio.wait({self._changed}, timeout=PUBLISHED)
+
+    def touch(self) -> None:
+        """Something changed that people look at."""
+        self._version += 1
+        if not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = self._loop.create_future()
+
+    # --- the pump's observer
+
+    def heard(self, event: Event, now: Instant) -> None:  # noqa: ARG002 - when it was is no matter here
+        """An event is about to be fed."""
+        if isinstance(event, Listed | Watched) and any(one.key.kind in _SHOWN for one in event.seen):
+            self._loop.call_soon(self.touch)  # once the node has taken it in
+
+    def done(self, effect: Effect, now: Instant) -> None:  # noqa: ARG002
+        """An effect is about to be performed."""
+        if isinstance(effect, RoleChanged | Alarm | LeaseChanged | Meet):
+            self.touch()
+
+    def _learn_silences(self) -> None:
+        """The gaps of what this node took over, as far as those it took it from say when they ceased to answer."""
+        table = self._peers.table()
+        for name, said in self._peers.statuses().items():
+            peer = table.get(name)
+            if peer is None or not peer.round_trip_ns:
+                continue
+            for role in said.groups:
+                if role.silent_since_boot_ns and self._chronicle.predecessor(role.group) == name:
+                    since, answered = role.silent_since_boot_ns, role.answers_since_boot_ns
+                    ahead = peer.clock_ahead_ns
+                    self._chronicle.learn_silence(role.group, name, since - ahead, answered - ahead)
