@@ -29,7 +29,6 @@ from haagent.adapters.vrrp_socket import VrrpSpeaker
 from haagent.adapters.wallclock import WallClock
 from haagent.adapters.watchdog import NoWatchdogError, Watchdog
 from haagent.config.build import Config
-from haagent.config.changes import difference, needs_restart
 from haagent.config.load import Invalid
 from haagent.core.fitness import used
 from haagent.core.model import (
@@ -48,13 +47,15 @@ from haagent.core.node import Node
 from haagent.core.ownership import Following
 from haagent.core.units import S
 from haagent.prepare import etcd_settings, peers_credentials, peers_of, prepare
+from haagent.reloading import Reloads
 from haagent.runtime.clock import BoottimeTimer, boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
 from haagent.runtime.narrator import Narrator
 from haagent.runtime.outer import Outer, Status
-from haagent.runtime.ports import Gate, GateFailedError, GateKind, NoPeers, Peers, RouterWire
+from haagent.runtime.ports import GateFailedError, GateKind, NoPeers, Peers, RouterWire
 from haagent.runtime.pump import Pump
+from haagent.serving import Parts, Serving
 
 _LOG: Final = logging.getLogger("haagent")
 
@@ -106,14 +107,14 @@ class _Agent:
         self._manager = ServiceManager()
         self.changed = Status(self._manager, self._node.roles, self._node.view.epochs).changed
         self._released = False
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_again = False
 
     async def run(self) -> Exit:
         """From the first request to the exit code."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
-        self._pump = Pump(self._node, self, boottime, (Narrator(),))
+        self._serving = Serving(self._config, self._node)
+        self._pump = Pump(self._node, self, boottime, (Narrator(), self._serving))
+        self._reloads = Reloads(self._path, self._config, self, self._manager)
         self._stopping: asyncio.Future[None] = loop.create_future()
         self._at_once: asyncio.Future[None] = loop.create_future()
         self._heed_signals(loop)
@@ -123,7 +124,7 @@ class _Agent:
         _LOG.info("haagent starts: %s", self._config.summary(), extra=about)
         rules = self._node.rules
         try:
-            self.gate: Gate = self._make_gate()
+            self.gate = self._make_gate()
             deadman = Deadman()
         except (GateFailedError, OSError) as error:
             _LOG.error("cannot start: no gate: %s; fence.gate chooses another", error)
@@ -138,6 +139,7 @@ class _Agent:
             _LOG.error("cannot start: %s", error)
             return Exit.FAILED
         finally:
+            await self._serving.close()
             self._outer.close(clean=self._released)
             self._wall.close()
             timer.close()
@@ -179,6 +181,8 @@ class _Agent:
         self._pump.start(timer)
         self._wall.start()
         self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
+        counters = {"etcd": self.store.counters, "kernel": self.netlink.counters, "vrrp": self.speaker.counters}
+        await self._serving.start(Parts(self.store, self.gate, counters, self._reloads.asked))
         # What was made so far stays: the collector need not look at it again, and its pauses stay short.
         gc.collect()
         gc.freeze()
@@ -317,6 +321,7 @@ class _Agent:
                 self._at_once.set_result(None)
             return
         self._stopping.set_result(None)
+        self._reloads.end()
         self._manager.stopping()
         self._pump.deliver(StopRequested())
 
@@ -324,51 +329,22 @@ class _Agent:
         """A callback raised. Each stands for itself (a packet, a timer), so the agent goes on, and says so."""
         _LOG.error("%s", context.get("message"), exc_info=context.get("exception"))
 
-    # --- reload
-
     def _reload(self) -> None:
-        if self._stopping.done():
-            return
-        self._reload_again = self._reloading is not None
-        if self._reloading is None:
-            self._manager.reloading()
-            self._reloading = asyncio.create_task(self._read_again(), name="reload")
-            self._reloading.add_done_callback(self._reloaded)
-
-    def _reloaded(self, task: asyncio.Task[None]) -> None:
-        self._reloading = None
         if not self._stopping.done():
-            self._manager.ready()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _LOG.error("reload failed, nothing changed", exc_info=error)
-        if self._reload_again:
-            self._reload()
+            self._reloads.ask()
 
-    async def _read_again(self) -> None:
-        # In a thread: a large file takes seconds, and the lease is renewed four times in each ttl.
-        loaded = await asyncio.to_thread(prepare, self._path)
-        if isinstance(loaded, Invalid):
-            for line in loaded.errors:
-                _LOG.error("%s", line)
-            _LOG.error("reload refused, nothing changed")
-            return
-        for line in loaded.warnings:
-            _LOG.warning("%s", line)
-        old, new = self._config, loaded.config
-        credentials = await asyncio.to_thread(peers_credentials, new)
-        if fixed := needs_restart(old, new):
-            _LOG.error("reload refused, nothing changed: a restart is needed to change %s", ", ".join(fixed))
-        elif self.network is not None and self.network.renew(credentials) and old == new:
-            _LOG.info("reload: the peers' certificates")
-        elif old == new:
-            _LOG.info("reload: nothing changed")
-        elif not self._stopping.done():
-            self._config = new
-            self._learn_wires(new)
-            _LOG.info("reload: %s", difference(old, new))
-            self._log.set_level(new.log.level)
-            self._pump.deliver(RulesChanged(new.rules(**self._identity)))
-            self._wall.configure(new.windows)
+    def apply(self, config: Config) -> None:
+        """The file was read again, and something in it is new."""
+        self._config = config
+        self._learn_wires(config)
+        self._log.set_level(config.log.level)
+        self._pump.deliver(RulesChanged(config.rules(**self._identity)))
+        self._wall.configure(config.windows)
+
+    async def refresh(self, config: Config) -> bool:
+        """Whether the certificates that the file names are other ones than before."""
+        credentials = await asyncio.to_thread(peers_credentials, config)
+        return self.network is not None and self.network.renew(credentials)
 
 
 def _refuse(code: Exit, *lines: str) -> Exit:

@@ -7,11 +7,11 @@ watchers and the dashboard share a status for a few hundredths of a second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Final
 
 from haagent.api import status as statuses
-from haagent.api.status import Around, PeerTable
+from haagent.api.status import Around, Counted, PeerTable
 from haagent.core.model import Alarm, Effect, Event, LeaseChanged, Listed, Meet, RoleChanged, Watched
 from haagent.core.node import Node
 from haagent.core.records import Kind
@@ -30,14 +30,24 @@ _SHOWN: Final = frozenset(Kind) - {Kind.LEASES, Kind.HISTORY}
 
 
 class Bulletin:
-    """Made on the running event loop. `gather`: what surrounds the node now."""
+    """Made on the running event loop.
+
+    `around`: what surrounds the node now, by what was counted; `count`: what the kernel has of each group's addresses.
+    """
 
     def __init__(
-        self, node: Node, chronicle: Chronicle, gather: Callable[[], Awaitable[Around]], peers: PeerTable
+        self,
+        node: Node,
+        chronicle: Chronicle,
+        peers: PeerTable,
+        around: Callable[[Mapping[str, Counted]], Around],
+        count: Callable[[], Awaitable[Mapping[str, Counted]]],
     ) -> None:
         self._node = node
         self._chronicle = chronicle
-        self._gather = gather
+        self._around = around
+        self._count = count
+        self._counted: Mapping[str, Counted] = {}
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         self._version = 0
@@ -50,15 +60,26 @@ class Bulletin:
             made, version, last = self._last
             if version == self._version and self._loop.time() - made < SHARED:
                 return last
-        around, version = await self._gather(), self._version
-        self._learn_silences()
-        status = statuses.status(self._node, around, self._peers)
+        version = self._version
+        await self.count()
+        status = self.now()
         self._last = self._loop.time(), version, status
         return status
 
+    def now(self) -> status_pb2.Status:
+        """How things are, with the addresses as they were counted last: a second ago, or less."""
+        self._learn_silences()
+        return statuses.status(self._node, self._around(self._counted), self._peers)
+
     async def own(self) -> status_pb2.NodeStatus:
-        """How this node is, now."""
-        return statuses.node_status(self._node, await self._gather())
+        """How this node is."""
+        await self.count()
+        return statuses.node_status(self._node, self._around(self._counted))
+
+    async def count(self) -> Mapping[str, Counted]:
+        """Ask the kernel what it has of each group's addresses."""
+        self._counted = await self._count()
+        return self._counted
 
     async def watch(self, interval: float) -> AsyncGenerator[status_pb2.Status]:
         """A status at once, then whenever something changed, and at least every `interval` seconds."""

@@ -55,10 +55,15 @@ class Cluster:
 
     def config(self, host: Host) -> Path:
         """Write the host's configuration; returns the file."""
-        content = {"node": host.name, **self._keys, **self.differences.get(host.name, {})}
+        control = {"control": {"socket": str(self.socket(host))}}
+        content = {"node": host.name, **control, **self._keys, **self.differences.get(host.name, {})}
         path = self.lab.directory / f"{host.name}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
+
+    def socket(self, host: Host) -> Path:
+        """Where operators reach the host's agent: the hosts share one filesystem."""
+        return self.lab.directory / f"{host.name}.sock"
 
     def reload(self, host: Host, **changes: Any) -> None:
         """Have the host's agent read its configuration again, with these top-level keys replaced from now on."""

@@ -59,7 +59,7 @@ class CannotServeError(Exception):
 class Doors:
     """`socket`: the unix socket, for root and the members of `group`. `listen`: `address:port`, with `credentials`."""
 
-    socket: Path
+    socket: Path | None
     group: str | None = None
     listen: str | None = None
     credentials: Any = None
@@ -89,8 +89,9 @@ class ControlServer:
                 raise CannotServeError(
                     f"control.listen: {doors.listen}: not an address of this host, or taken"
                 ) from None
-        await asyncio.to_thread(_make_way, doors.socket)
-        self._bind(doors)
+        if doors.socket is not None:
+            await asyncio.to_thread(_make_way, doors.socket)
+            self._bind(doors.socket, doors.group)
         await self._server.start()
 
     async def close(self) -> None:
@@ -104,24 +105,24 @@ class ControlServer:
             except OSError:
                 pass  # it is gone, as it should be
 
-    def _bind(self, doors: Doors) -> None:
+    def _bind(self, path: Path, group: str | None) -> None:
         # Nobody but root may connect before the permissions are what they are to be.
         before = os.umask(0o177)
         try:
-            self._server.add_insecure_port(f"unix:{doors.socket}")
+            self._server.add_insecure_port(f"unix:{path}")
         except RuntimeError:
-            raise CannotServeError(f"control.socket: {doors.socket}: cannot listen there") from None
+            raise CannotServeError(f"control.socket: {path}: cannot listen there") from None
         finally:
             os.umask(before)
         try:
-            self._socket = doors.socket, doors.socket.stat().st_ino
-            if doors.group is not None:
-                os.chown(doors.socket, -1, grp.getgrnam(doors.group).gr_gid)
-            doors.socket.chmod(0o660)
+            self._socket = path, path.stat().st_ino
+            if group is not None:
+                os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            path.chmod(0o660)
         except KeyError:
-            raise CannotServeError(f"control.group: there is no group {doors.group!r}") from None
+            raise CannotServeError(f"control.group: there is no group {group!r}") from None
         except OSError as error:
-            raise CannotServeError(f"control.socket: {doors.socket}: {error.strerror}") from None
+            raise CannotServeError(f"control.socket: {path}: {error.strerror}") from None
 
     # --- requests
 

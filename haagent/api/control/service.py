@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -44,19 +44,12 @@ R = TypeVar(
 
 
 class ControlService:
-    """Answers for one agent. `reload`: as SIGHUP; `count`: what the kernel has of a group's addresses, now."""
+    """Answers for one agent. `reload`: as SIGHUP."""
 
-    def __init__(
-        self,
-        bulletin: Bulletin,
-        operator: Operator,
-        reload: Callable[[], Awaitable[Reading]],
-        count: Callable[[], Awaitable[Mapping[str, Counted]]],
-    ) -> None:
+    def __init__(self, bulletin: Bulletin, operator: Operator, reload: Callable[[], Awaitable[Reading]]) -> None:
         self._bulletin = bulletin
         self._operator = operator
         self._reload = reload
-        self._count = count
 
     # --- for viewers
 
@@ -77,7 +70,7 @@ class ControlService:
         return pb.DoctorReply(findings=findings(await self._bulletin.status()))
 
     async def verify(self, request: pb.VerifyRequest, _caller: Caller) -> pb.VerifyReply:
-        counted, own = (await self._count()).get(request.group, Counted()), await self._bulletin.own()
+        counted, own = (await self._bulletin.count()).get(request.group, Counted()), await self._bulletin.own()
         role = next((one for one in own.groups if one.group == request.group), None)
         return pb.VerifyReply(
             node=own.node,

@@ -1,0 +1,171 @@
+"""What the agent offers to others beside owning addresses: how things are, and the service that operators steer by.
+
+Made before the pump, which it observes; started when everything that it tells of is there. None of it is needed to own
+anything: a socket that can not be had is said loudly, and the agent goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from haagent.adapters.etcd import EtcdStore
+from haagent.adapters.gate import BpfGate, NftGate, NoGate
+from haagent.adapters.netlink import held
+from haagent.api.bulletin import Bulletin
+from haagent.api.control import Access, CannotServeError, ControlServer, ControlService, Doors, Reading
+from haagent.api.operator import Operator
+from haagent.api.status import Around, Counted, GateState, NoPeerTable, PeerTable
+from haagent.api.witness import AgentWitness
+from haagent.config.build import Config, ControlSettings
+from haagent.core.model import Effect, Event
+from haagent.core.node import Node
+from haagent.core.units import Instant
+from haagent.runtime.chronicle import Chronicle
+from haagent.runtime.clock import boottime
+from haagent.runtime.ports import GateFailedError
+from haagent.v1 import status_pb2
+
+_LOG: Final = logging.getLogger("haagent.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What there is to tell of. `counters`: by the word that goes before their names. `reload`: as SIGHUP."""
+
+    store: EtcdStore
+    gate: NftGate | BpfGate | NoGate
+    counters: Mapping[str, Mapping[str, int]]
+    reload: Callable[[], Awaitable[Reading]]
+    peers: PeerTable | None = None
+
+
+class Serving:
+    """Made on the running event loop. An observer of the pump, for all that observe."""
+
+    def __init__(self, config: Config, node: Node) -> None:
+        self.chronicle = Chronicle(config.node, time.time_ns)
+        self.bulletin: Bulletin | None = None
+        self._config = config
+        self._node = node
+        self._control: ControlServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, parts: Parts) -> None:
+        """Begin to tell."""
+        peers = parts.peers or NoPeerTable()
+        bulletin = Bulletin(
+            self._node, self.chronicle, peers, lambda counted: self._around(parts, counted), self._count
+        )
+        self.bulletin = bulletin
+        self._keep(bulletin.publish(), "status")
+        witness = AgentWitness(self._node, peers, bulletin.own, boottime)
+        operator = Operator(parts.store.records(), witness, wall=time.time_ns, clock=boottime)
+        await self._open(ControlService(bulletin, operator, parts.reload), self._config.control)
+
+    async def close(self) -> None:
+        """Tell nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._control is not None:
+            await self._control.close()
+
+    def heard(self, event: Event, now: Instant) -> None:
+        """An event is about to be fed."""
+        self.chronicle.heard(event, now)
+        if self.bulletin is not None:
+            self.bulletin.heard(event, now)
+
+    def done(self, effect: Effect, now: Instant) -> None:
+        """An effect is about to be performed."""
+        self.chronicle.done(effect, now)
+        if self.bulletin is not None:
+            self.bulletin.done(effect, now)
+
+    async def _open(self, service: ControlService, keys: ControlSettings) -> None:
+        if keys.socket is None and keys.listen is None:
+            return
+        server = ControlServer(service, Access(keys.operators, keys.viewers))
+        try:
+            credentials = None if keys.listen is None else await asyncio.to_thread(_credentials, keys)
+            socket = None if keys.socket is None else Path(keys.socket)
+            await server.start(Doors(socket, keys.group, keys.listen, credentials))
+        except (CannotServeError, OSError) as error:
+            _LOG.error("operators can not reach this agent: %s", error)
+            await server.close()
+            return
+        self._control = server
+
+    def _keep(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("%s ended", task.get_name(), exc_info=error)
+
+    # --- what there is to tell
+
+    def _around(self, parts: Parts, counted: Mapping[str, Counted]) -> Around:
+        counters = {f"{word}_{name}": count for word, some in parts.counters.items() for name, count in some.items()}
+        if self._control is not None:
+            counters |= {f"control_{name}": count for name, count in self._control.counters.items()}
+        latencies = parts.store.latencies
+        return Around(
+            cluster=self._config.cluster,
+            boot=boottime(),
+            wall=time.time_ns(),
+            chronicle=self.chronicle,
+            gate=_gate(self._config, parts.gate),
+            etcd=parts.store.reachable,
+            renewal=latencies[-1] if latencies else None,
+            counted=counted,
+            counters=counters,
+            failsafe=self._failsafe(),
+        )
+
+    def _failsafe(self) -> status_pb2.FailsafeStatus:
+        if self._config.peers is None:
+            return status_pb2.FailsafeStatus(off_because="no peers")
+        return status_pb2.FailsafeStatus(off_because="" if self._config.failsafe else "off")
+
+    async def _count(self) -> Mapping[str, Counted]:
+        groups = {
+            name: tuple(address for router in group.routers for address in router.addresses)
+            for name, group in self._node.rules.groups.items()
+        }
+        try:
+            there = await held(address for some in groups.values() for address in some)
+        except OSError as error:
+            _LOG.debug("the kernel does not say which addresses it has: %s", error)
+            return {}
+        return {
+            name: Counted(tuple(one for one in some if one in there), tuple(one for one in some if one not in there))
+            for name, some in groups.items()
+        }
+
+
+def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:
+    dropped: Mapping[str, int] = {}
+    with contextlib.suppress(GateFailedError):
+        dropped = gate.counters()
+    return GateState(config.gate.value, isinstance(gate, NftGate) and gate.owned, dropped)
+
+
+def _credentials(keys: ControlSettings) -> Any:
+    """OSError: a file can not be read."""
+    assert keys.ca is not None, "checked: needed for TLS"
+    assert keys.cert is not None, "as above"
+    assert keys.key is not None, "as above"
+    ca, certificate, key = (Path(path).read_bytes() for path in (keys.ca, keys.cert, keys.key))
+    return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
