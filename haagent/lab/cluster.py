@@ -15,6 +15,7 @@ import yaml
 
 import haagent
 from haagent.core.units import MS, Instant
+from haagent.lab.certificates import Certificate, make_ca
 from haagent.lab.commands import LabError, now
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
@@ -23,13 +24,16 @@ from haagent.lab.topology import vip4, vip6
 
 NAME = "lab"
 GROUP = "web"
+PORT = 8501
+"""Where the agents listen for each other."""
 
 
 class Cluster:
     """One agent a host.
 
     `ttl` as in the configuration; `routers` replaces the one virtual router `web`; `group` is the one that is asked
-    about; `keys` are further top-level keys of all configurations, `differences` those of single hosts, by name.
+    about; `keys` are further top-level keys of all configurations, `differences` those of single hosts, by name. With
+    `peers` the agents talk with each other, on the control network, each with a certificate of its own.
     """
 
     def __init__(
@@ -40,11 +44,14 @@ class Cluster:
         routers: Sequence[Mapping[str, Any]] | None = None,
         group: str = GROUP,
         keys: Mapping[str, Any] | None = None,
+        peers: bool = False,
     ) -> None:
         self.lab = lab
         self.group = group
         self.agents: dict[str, Process] = {}
         self.differences: dict[str, dict[str, Any]] = {}
+        self._certificates: dict[str, Certificate] = {}
+        self._authority = make_ca(lab.directory / "peers") if peers else None
         self._keys = {
             "cluster": NAME,
             "etcd": {"endpoints": list(lab.etcd.endpoints)},
@@ -55,8 +62,8 @@ class Cluster:
 
     def config(self, host: Host) -> Path:
         """Write the host's configuration; returns the file."""
-        control = {"control": {"socket": str(self.socket(host))}}
-        content = {"node": host.name, **control, **self._keys, **self.differences.get(host.name, {})}
+        given = {"control": {"socket": str(self.socket(host))}, **self._peers(host)}
+        content = {"node": host.name, **given, **self._keys, **self.differences.get(host.name, {})}
         path = self.lab.directory / f"{host.name}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
@@ -133,6 +140,16 @@ class Cluster:
             if time.monotonic() > end:
                 raise LabError(f"not within {timeout:g} s: {what}\n{self._tails()}")
             time.sleep(0.02)
+
+    def _peers(self, host: Host) -> dict[str, Any]:
+        """The keys of the host's configuration by which its agent talks with the others."""
+        if self._authority is None:
+            return {}
+        if host.name not in self._certificates:
+            self._certificates[host.name] = self._authority.issue(host.name)
+        paths = self._certificates[host.name]
+        files = {"ca": self._authority.own.certificate, "cert": paths.certificate, "key": paths.key}
+        return {"peers": {"listen": f"{host.control_ip}:{PORT}", **{name: str(path) for name, path in files.items()}}}
 
     def _complete(self) -> bool:
         record = self.record()

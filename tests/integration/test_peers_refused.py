@@ -20,6 +20,7 @@ import pytest
 from haagent.api.peers import Credentials, messages
 from haagent.api.peers.wire import FAILURES
 from haagent.core.heartbeat import HeartbeatReceived
+from haagent.core.units import S
 from haagent.lab.certificates import make_ca
 from tests.integration.peering import Node, Papers, Stranger, acquainted, forged, running, until
 
@@ -310,3 +311,32 @@ def test_who_does_not_read_is_not_waited_for(papers: Papers):
             await until(lambda: not n2.peers.table()["n1"].connected, lambda: str(n2.peers.table()))
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_who_says_nothing_any_more_is_given_up(
+    papers: Papers, deaf: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A peer that hangs: it answers no ping. If it does not read either, a message to it may be stuck half way."""
+    monkeypatch.setattr("haagent.api.peers.session.SILENCE", 1 * S)
+
+    async def scenario() -> None:
+        n2 = Node("n2", papers.credentials("n2"))
+        async with running(n2), Stranger(n2, papers.credentials("n1")) as hung:
+            await hung.hello("n1")
+            await n2.connected("n1")
+            if deaf:
+                session = n2.peers._circle.links["n1"].session
+                assert session is not None
+                for _ in range(64):
+                    session.say(bytes(messages.MESSAGE_MOST))
+                    await asyncio.sleep(0)
+            await n2.refuses("n1", "silent")
+            await until(lambda: not n2.peers.table()["n1"].connected, lambda: str(n2.peers.table()))
+            assert n2.peers.table()["n1"].error.startswith("silent: not a word for ")
+            async with Stranger(n2, papers.credentials("n1")) as again:
+                await again.hello("n1")
+                await n2.connected("n1")
+
+    asyncio.run(scenario())
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -7,6 +7,7 @@ a stream are all that is seen here, while the one who dials is told (`diagnosis`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from haagent.api.peers.wire import COMMON, DEADLINE, REFUSAL, HeardPipe, greet, 
 PENDING_MOST: Final = 64
 """Streams that have not greeted yet."""
 CONNECTIONS_MOST: Final = 2 * PEERS_MOST
+_FAREWELL: Final = 1.0
 _OPTIONS: Final = (
     *COMMON,
     ("grpc.so_reuseport", 0),
@@ -79,7 +81,12 @@ class Listener:
 
     async def _exchange(self, _requests: AsyncIterable[bytes], context: Any) -> None:
         why = await self._talk(context)
-        await context.abort(REFUSAL, str(why))
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await context.abort(REFUSAL, str(why))
+        except (TimeoutError, grpc.aio.InternalError):
+            # It does not read, or is gone: it can not be told. To gRPC that is a call that was cancelled.
+            raise asyncio.CancelledError from None
 
     async def _talk(self, context: Any) -> Refused:
         """One stream, until it ends."""

@@ -7,7 +7,6 @@ next heartbeat is soon.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from haagent.core.units import Duration, Instant
 from haagent.runtime.clock import boottime
 from haagent.runtime.ports import Deliver
 from haagent.v1.status_pb2 import NodeStatus
-
-_LOG: Final = logging.getLogger("haagent.peers")
 
 _TICK: Final = 1.0
 _STATUS_TICKS: Final = 5
@@ -83,8 +80,6 @@ class GrpcPeers:
 
     async def start(self) -> None:
         """Listen. OSError: that can not be."""
-        if self._circle.credentials is None:
-            _LOG.warning("peers.insecure: peers talk in plain text, and whoever reaches the port can pose as any node")
         self._listener = Listener(self._circle, self._listen)
         await self._listener.start()
         self._ticking = asyncio.create_task(self._tick(), name="peers")
