@@ -181,11 +181,19 @@ class _Agent:
         self._pump.start(timer)
         self._wall.start()
         self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
-        counters = {"etcd": self.store.counters, "kernel": self.netlink.counters, "vrrp": self.speaker.counters}
-        await self._serving.start(Parts(self.store, self.gate, counters, self._reloads.asked))
+        await self._serving.start(self._parts())
         # What was made so far stays: the collector need not look at it again, and its pauses stay short.
         gc.collect()
         gc.freeze()
+
+    def _parts(self) -> Parts:
+        counters = {
+            "etcd": self.store.counters,
+            "kernel": self.netlink.counters,
+            "vrrp": self.speaker.counters,
+            "neighbours": self.neighbours.counters,
+        }
+        return Parts(self._pump, self.store, self.gate, counters, self.speaker.rejected, self._reloads.asked)
 
     # --- what the pump needs beside the ports
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -26,24 +26,38 @@ from haagent.api.operator import Operator
 from haagent.api.status import Around, Counted, GateState, NoPeerTable, PeerTable
 from haagent.api.witness import AgentWitness
 from haagent.config.build import Config, ControlSettings
-from haagent.core.model import Effect, Event
+from haagent.core.model import Effect, Event, ExtendAddresses, Role, RoleChanged
 from haagent.core.node import Node
 from haagent.core.units import Instant
 from haagent.runtime.chronicle import Chronicle
 from haagent.runtime.clock import boottime
+from haagent.runtime.meters import Meters
 from haagent.runtime.ports import GateFailedError
+from haagent.runtime.pump import Pump
 from haagent.v1 import status_pb2
+from haagent.wire.rejection import Reason
+
+if TYPE_CHECKING:
+    from haagent.api.http.service import HttpService
 
 _LOG: Final = logging.getLogger("haagent.control")
+
+BEGINNING: Final = 2.0
+"""Seconds after which metrics are served although some group is in INIT: etcd may be away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What there is to tell of. `counters`: by the word that goes before their names. `reload`: as SIGHUP."""
+    """What there is to tell of. `counters`: by the word that goes before their names. `reload`: as SIGHUP.
 
+    `rejected`: VRRP packets that were refused, by virtual router (or interface) and reason.
+    """
+
+    pump: Pump
     store: EtcdStore
     gate: NftGate | BpfGate | NoGate
     counters: Mapping[str, Mapping[str, int]]
+    rejected: Mapping[tuple[str, Reason], int]
     reload: Callable[[], Awaitable[Reading]]
     peers: PeerTable | None = None
 
@@ -53,10 +67,13 @@ class Serving:
 
     def __init__(self, config: Config, node: Node) -> None:
         self.chronicle = Chronicle(config.node, time.time_ns)
+        self.meters = Meters(node.rules)
         self.bulletin: Bulletin | None = None
         self._config = config
         self._node = node
         self._control: ControlServer | None = None
+        self._http: HttpService | None = None
+        self._begun = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, parts: Parts) -> None:
@@ -67,6 +84,8 @@ class Serving:
         )
         self.bulletin = bulletin
         self._keep(bulletin.publish(), "status")
+        if self._config.http is not None:
+            self._keep(self._serve_http(self._config.http, parts, bulletin), "http")
         witness = AgentWitness(self._node, peers, bulletin.own, boottime)
         operator = Operator(parts.store.records(), witness, wall=time.time_ns, clock=boottime)
         await self._open(ControlService(bulletin, operator, parts.reload), self._config.control)
@@ -81,12 +100,18 @@ class Serving:
     def heard(self, event: Event, now: Instant) -> None:
         """An event is about to be fed."""
         self.chronicle.heard(event, now)
+        self.meters.heard(event, now)
         if self.bulletin is not None:
             self.bulletin.heard(event, now)
 
     def done(self, effect: Effect, now: Instant) -> None:
         """An effect is about to be performed."""
         self.chronicle.done(effect, now)
+        self.meters.done(effect, now)
+        if isinstance(effect, RoleChanged) and Role.INIT not in self._node.roles.values():
+            self._begun.set()
+        if self._http is not None and isinstance(effect, ExtendAddresses):
+            self._http.renewed()
         if self.bulletin is not None:
             self.bulletin.done(effect, now)
 
@@ -103,6 +128,14 @@ class Serving:
             await server.close()
             return
         self._control = server
+
+    async def _serve_http(self, listen: str, parts: Parts, bulletin: Bulletin) -> None:
+        # Its library takes a third of a second to import, and a restarted agent has more urgent things to do.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), BEGINNING)
+        service = await asyncio.to_thread(_http_service)
+        self._http = service(self._node, parts.pump, self.meters, bulletin, parts.rejected)
+        await self._http.serve(listen)
 
     def _keep(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -153,6 +186,12 @@ class Serving:
             name: Counted(tuple(one for one in some if one in there), tuple(one for one in some if one not in there))
             for name, some in groups.items()
         }
+
+
+def _http_service() -> type[HttpService]:
+    from haagent.api.http.service import HttpService
+
+    return HttpService
 
 
 def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:

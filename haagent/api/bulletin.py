@@ -51,6 +51,7 @@ class Bulletin:
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         self._version = 0
+        self._subscribers: list[Callable[[], None]] = []
         self._changed: asyncio.Future[None] = self._loop.create_future()
         self._last: tuple[float, int, status_pb2.Status] | None = None
 
@@ -98,9 +99,15 @@ class Bulletin:
             if version == self._version:
                 await asyncio.wait({self._changed}, timeout=PUBLISHED)
 
+    def subscribe(self, told: Callable[[], None]) -> None:
+        """Have it called whenever something changed that people look at; it must not take long."""
+        self._subscribers.append(told)
+
     def touch(self) -> None:
         """Something changed that people look at."""
         self._version += 1
+        for told in self._subscribers:
+            told()
         if not self._changed.done():
             self._changed.set_result(None)
         self._changed = self._loop.create_future()

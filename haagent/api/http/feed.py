@@ -15,9 +15,6 @@ from typing import Final, Protocol
 
 from google.protobuf.json_format import MessageToJson
 
-from haagent.core.model import Alarm, Effect, Event, ExtendAddresses, LeaseChanged, Listed, RoleChanged, Watched
-from haagent.core.records import Kind
-from haagent.core.units import Instant
 from haagent.v1.status_pb2 import Status
 
 _LOG: Final = logging.getLogger("haagent.http")
@@ -30,7 +27,6 @@ AT_LEAST_EVERY: Final = 2.0
 """Seconds until the whole status is said again although nothing changed."""
 PATIENCE: Final = 5.0
 """Seconds that somebody may take nothing of what is sent."""
-_SHOWN: Final = (Kind.OWNERS, Kind.MEMBERS, Kind.INTENTS, Kind.ORDERS)
 
 
 class TooSlowError(Exception):
@@ -71,7 +67,7 @@ class Throttled:
 
 
 class Feed:
-    """Follows the node as an observer of the pump; `stream` tells one client what there is to tell.
+    """`stream` tells one client what there is to tell, as it is `changed` and `renewed`.
 
     Two kinds of events: `status`, the whole; and `lease`, which is only how long the lease still runs, since that
     changes with every renewal. `lease` gives its milliseconds: left, ttl. What is in `status` is JSON, in one line.
@@ -91,21 +87,13 @@ class Feed:
         self._teller: asyncio.Task[None] | None = None
         self._followers = 0
 
-    def heard(self, event: Event, now: Instant) -> None:  # noqa: ARG002 - an observer of the pump
-        """An event is about to be fed."""
-        if isinstance(event, Watched | Listed) and any(seen.key.kind in _SHOWN for seen in event.seen):
-            self.changed()
-
-    def done(self, effect: Effect, now: Instant) -> None:  # noqa: ARG002 - an observer of the pump
-        """An effect is about to be performed."""
-        if isinstance(effect, RoleChanged | Alarm | LeaseChanged):
-            self.changed()
-        elif isinstance(effect, ExtendAddresses):
-            self._wanted.set()
-
     def changed(self) -> None:
         """Something that the status shows is not as it was."""
         self._whole = True
+        self._wanted.set()
+
+    def renewed(self) -> None:
+        """The lease runs longer than before."""
         self._wanted.set()
 
     async def stream(self, sink: Sink) -> None:

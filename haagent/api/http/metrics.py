@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Final
 
@@ -20,39 +20,27 @@ from prometheus_client.registry import Collector
 from haagent.core.model import Role
 from haagent.core.units import Instant, S
 from haagent.runtime.meters import Histogram, Meters
-from haagent.runtime.ports import GateFailedError, GateKind
+from haagent.runtime.ports import GateKind
 from haagent.v1.status_pb2 import Member, NodeStatus, Status
 from haagent.v1.status_pb2 import Role as RoleName
+from haagent.wire.rejection import Reason
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MEMBERS_MOST: Final = 64
 """Members that have series of their own: etcd may hold any number of keys, a cluster has not that many nodes."""
-
-Counts = Callable[[], Mapping[str, int]]
-
-
-def _nothing() -> Mapping[tuple[str, str], int]:
-    return {}
-
-
-def _no_drops() -> Mapping[str, int]:
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where the numbers come from; each is asked when somebody scrapes.
 
-    `adapters`: what each adapter has counted, by name. `rejected`: VRRP packets that were refused, by router (or
-    interface) and reason. `dropped`: packets that the gate did not let through, by protocol; may raise GateFailedError.
+    `rejected`: VRRP packets that were refused, by router (or interface) and reason.
     """
 
     status: Callable[[], Awaitable[Status]]
     meters: Meters
     clock: Callable[[], Instant]
-    adapters: Mapping[str, Counts] = field(default_factory=dict[str, Counts])
-    rejected: Callable[[], Mapping[tuple[str, str], int]] = _nothing
-    dropped: Counts = _no_drops
+    rejected: Mapping[tuple[str, Reason], int]
 
 
 class Metrics(Collector):
@@ -76,12 +64,12 @@ class Metrics(Collector):
         yield from _agent(status)
         yield from _groups(status, sources.meters, sources.clock())
         yield from _lease(status.self, sources.meters)
-        yield from _gate(status.self, sources)
+        yield from _gate(status.self, sources.meters)
         yield from _failsafe(status.self)
         yield from _members(status, sources.meters)
         yield from _etcd(status.self, sources.meters)
         yield from _vrrp(sources)
-        yield from _trouble(sources)
+        yield from _trouble(status, sources.meters)
 
 
 # --- families, by what they are about
@@ -112,6 +100,9 @@ def _groups(status: Status, meters: Meters, now: Instant) -> Iterator[Metric]:
     yield _gauges("haagent_group_faults", "Why this node can not own the group, counted.", ("group",), faults)
     held = ((name, each.addresses_held) for name, each in roles.items())
     yield _gauges("haagent_group_addresses", "Addresses of the group that this node's kernel has.", ("group",), held)
+    missing = ((name, each.addresses_missing) for name, each in roles.items())
+    help_text = "Addresses of the group that this node's kernel has not; all of them where it does not own."
+    yield _gauges("haagent_group_addresses_missing", help_text, ("group",), missing)
     help_text = "Nodes that say that they are MASTER, of those that this one hears; more than 1: two owners."
     masters = _masters(status)
     yield _gauges("haagent_group_masters", help_text, ("group",), ((name, masters[name]) for name in roles))
@@ -139,18 +130,14 @@ def _lease(me: NodeStatus, meters: Meters) -> Iterator[Metric]:
     yield _histograms("haagent_lease_lateness_seconds", help_text, "", {"": meters.lateness})
 
 
-def _gate(me: NodeStatus, sources: Sources) -> Iterator[Metric]:
+def _gate(me: NodeStatus, meters: Meters) -> Iterator[Metric]:
     kinds = ((kind, me.gate.kind == kind) for kind in GateKind)
     yield _gauges("haagent_gate_kind", "1 for what ends answers at the lease's end; none: nothing.", ("kind",), kinds)
     yield _gauge("haagent_gate_owned", "1 if nobody else can change the gate.", me.gate.owned)
     help_text = "How often the kernel had closed the gate, or refused to renew it, while the lease was thought to run."
-    yield _counters("haagent_gate_closures", help_text, (), [((), sources.meters.gate_closed)])
-    try:
-        dropped = dict(sources.dropped())
-    except GateFailedError:
-        dropped = {}  # the node hears of it by itself; what is not known has no sample
+    yield _counters("haagent_gate_closures", help_text, (), [((), meters.gate_closed)])
     help_text = "Packets that the gate did not let through."
-    yield _counters("haagent_gate_dropped_packets", help_text, ("protocol",), dropped.items())
+    yield _counters("haagent_gate_dropped_packets", help_text, ("protocol",), sorted(me.gate.dropped.items()))
 
 
 def _failsafe(me: NodeStatus) -> Iterator[Metric]:
@@ -191,11 +178,10 @@ def _vrrp(sources: Sources) -> Iterator[Metric]:
     help_text = (
         "VRRP packets that were refused, by virtual router (or interface, where no router was meant) and reason."
     )
-    yield _counters("haagent_vrrp_rejected_packets", help_text, ("subject", "reason"), sources.rejected().items())
+    yield _counters("haagent_vrrp_rejected_packets", help_text, ("subject", "reason"), sources.rejected.items())
 
 
-def _trouble(sources: Sources) -> Iterator[Metric]:
-    meters = sources.meters
+def _trouble(status: Status, meters: Meters) -> Iterator[Metric]:
     yield _gauges("haagent_alarms", "Alarms that are raised now, by kind.", ("kind",), meters.alarms.items())
     yield _counters("haagent_alarms_raised", "Alarms that were raised, by kind.", ("kind",), meters.raised.items())
     help_text = "Addresses that somebody removed, and that were put back."
@@ -210,9 +196,10 @@ def _trouble(sources: Sources) -> Iterator[Metric]:
         ("outcome",),
         meters.fences.items(),
     )
-    counted = {(adapter, event): count for adapter, read in sources.adapters.items() for event, count in read().items()}
+    # The status has them by names that begin with the adapter's: `etcd_failed_over`.
+    counted = ((tuple(name.split("_", 1)), count) for name, count in sorted(status.counters.items()) if "_" in name)
     help_text = "What else the adapters to the outside count, by name."
-    yield _counters("haagent_adapter_events", help_text, ("adapter", "event"), counted.items())
+    yield _counters("haagent_adapter_events", help_text, ("adapter", "event"), counted)
 
 
 def _masters(status: Status) -> Counter[str]:

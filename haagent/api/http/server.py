@@ -86,7 +86,7 @@ class HttpServer:
         loop, failed = asyncio.get_running_loop(), ""
         while True:
             try:
-                return await loop.create_server(door, host, port, backlog=128, reuse_address=True)
+                return await loop.create_server(door, host, port, backlog=32, reuse_address=True)
             except OSError as error:
                 if str(error) != failed:
                     _LOG.error("http: cannot listen on %s port %d, tried again until it works: %s", host, port, error)

@@ -9,12 +9,8 @@ import pytest
 
 from haagent.api.http import feed as feeding
 from haagent.api.http.feed import Feed, Throttled, TooSlowError, as_json
-from haagent.core.model import ExtendAddresses, Role, RoleChanged, TimePassed, Watched
-from haagent.core.records import Key, Kind, Seen
 from haagent.v1.status_pb2 import Status
 from tests.unit.api.values import status
-
-CHANGE = RoleChanged("web", Role.BACKUP, Role.MASTER, "", 1)
 
 
 class Client:
@@ -83,7 +79,7 @@ def test_many_changes_are_told_as_one():
         following = asyncio.create_task(feed.stream(client))
         await client.has(2)
         for _ in range(1000):
-            feed.done(CHANGE, 0)
+            feed.changed()
         await client.has(3)
         following.cancel()
         await asyncio.wait([following])
@@ -100,23 +96,11 @@ def test_a_renewal_is_told_in_a_few_bytes(monkeypatch: pytest.MonkeyPatch):
         client = Client()
         following = asyncio.create_task(feed.stream(client))
         await client.has(1)
-        feed.done(ExtendAddresses(5), 0)
+        feed.renewed()
         await client.has(2)
         following.cancel()
         await asyncio.wait([following])
         assert client.got[-1] == b'event: lease\ndata: {"left": 800.0, "ttl": 1000.0}\n\n'
-
-    asyncio.run(run())
-
-
-def test_what_changes_the_status_and_what_does_not():
-    async def run() -> None:
-        feed, _ = make()
-        feed.heard(TimePassed(), 0)
-        feed.heard(Watched(3, (Seen(Key(Kind.LEASES, "n1"), 1, 3, None),)), 0)
-        assert not feed._whole
-        feed.heard(Watched(3, (Seen(Key(Kind.OWNERS, "web"), 1, 3, None),)), 0)
-        assert feed._whole
 
     asyncio.run(run())
 

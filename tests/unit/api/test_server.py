@@ -15,7 +15,6 @@ from google.protobuf.json_format import Parse
 
 from haagent.api.http import connections, server
 from haagent.api.http import feed as feeding
-from haagent.core.model import Role, RoleChanged
 from haagent.v1.status_pb2 import Status
 from tests.unit.api.values import Agent
 
@@ -207,8 +206,8 @@ def test_followers_hear_of_a_change():
         reader, writer = await follow(port)
         assert (await next_status(reader))["pausedBy"] == ""
         agent.status.paused_by = "anna"
-        agent.feed.done(RoleChanged("web", Role.MASTER, Role.BACKUP, "", 1), 0)
-        async with asyncio.timeout(1):
+        agent.feed.changed()
+        async with asyncio.timeout(10):
             while (await next_status(reader)).get("pausedBy") != "anna":
                 pass
         writer.close()

@@ -14,6 +14,7 @@ from haagent.api.http.verdicts import Ownership
 from haagent.core.units import MS, S
 from haagent.runtime.meters import Meters
 from haagent.v1 import status_pb2 as pb
+from haagent.wire.rejection import Reason
 from tests.unit.core.values import group, rules
 
 NODES = ("n1", "n2", "n3")
@@ -101,7 +102,7 @@ class Agent:
         self.unready: tuple[str, ...] = ()
         self.unwell: tuple[str, ...] = ()
         self.meters = Meters(rules(group("web"), group("db"), node="n1"))
-        self.sources = Sources(status=self._status, meters=self.meters, clock=lambda: 0)
+        self.sources = Sources(self._status, self.meters, clock=lambda: 0, rejected={("web", Reason.BAD_TTL): 3})
         self.feed = Feed(self._status, lambda: (800.0, 1000.0))
         answers = Answers(
             owner=self.owners.get,

@@ -155,6 +155,7 @@ function ownerLine(group) {
     since.dataset.since = String(ms(group.sinceWallNs));
     line.append(", for ", since);
   }
+  if (group.reason) line.append(` (${group.reason})`);
   return line;
 }
 
@@ -169,8 +170,9 @@ function standing(member, group, said) {
   const name = make("span", "cell-name", member.node);
   if (!role) {
     const priority = (member.priorities || {})[group.name];
-    const word = priority === undefined ? "–" : group.owner === member.node ? "owner by record" : "not heard";
-    const td = cell("td", "cell", name, make("span", "mark unheard", word));
+    const owner = group.owner === member.node;
+    const word = priority === undefined ? "–" : owner ? "owner by record" : "not heard";
+    const td = cell("td", "cell", name, make("span", owner ? "mark owner" : "mark unheard", word));
     if (priority !== undefined) td.append(make("p", "", `priority ${priority}`));
     return td;
   }
