@@ -299,8 +299,8 @@ def _own(state: Owning, at: Situation) -> Decision:
         case policy.Move(to, why):
             return leave(state.serial, state.epoch, at, why, to=to)
         case policy.Stay(until, expired):
-            forget = (claims.forget_intent(at),) if expired not in (0, state.tidied) else ()
-            return replace(state, look_at=until, tidied=expired), forget
+            forget = expired and (expired != state.tidied or at.now >= state.look_at)  # again if it still stands
+            return replace(state, look_at=until, tidied=expired), (claims.forget_intent(at),) if forget else ()
 
 
 def _loss(at: Situation) -> str:

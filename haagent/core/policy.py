@@ -14,12 +14,14 @@ clock that was set, an order that came late) can cost a move or delay one. Fenci
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from haagent.core import claims
 from haagent.core.claims import PREEMPT, Situation, able
 from haagent.core.records import Intent, Revision, Standing
 from haagent.core.units import NEVER, Duration, Instant
+
+LEASELESS: Final = "our own lease does not run"
 
 
 class Move(NamedTuple):
@@ -43,11 +45,12 @@ def barred(at: Situation) -> str:
     """Why this node, fit or not, must not claim the group now; empty if it may."""
     orders, me = at.view.orders, at.rules.node
     record = at.view.record(at.group.name)
-    if orders.paused and record is not None and record.node != me:
+    last_owner = record is not None and record.node == me
+    if orders.paused and record is not None and not last_owner:
         return f"paused by {orders.paused}"
-    if me in orders.drained and (record is None or record.node != me or _best(at) is not None):
-        return "drained"
-    return ""
+    if me not in orders.drained or (last_owner and (orders.paused or _best(at) is None)):
+        return ""  # in a pause nobody else may have it either
+    return "drained"
 
 
 def look_again(at: Situation) -> Instant:
@@ -59,7 +62,7 @@ def look_again(at: Situation) -> Instant:
 
 def rank(at: Situation) -> int:
     """How many candidates go before this node: better ones that live, and whoever an operator's intent names."""
-    if at.view.orders.paused:
+    if at.view.orders.paused and at.view.record(at.group.name) is not None:
         return 0  # nobody else may claim
     first = _first(at)
     if first == at.rules.node:
@@ -107,12 +110,15 @@ def _failback(at: Situation) -> bool:
 
 
 def owner(at: Situation, epoch: int, since: Instant) -> Move | Stay:
-    """Whether the owner, by `epoch` and for so long, hands the group over now."""
+    """Whether the owner, by `epoch` and for so long, hands the group over now.
+
+    It can not without a lease of its own in etcd, and then must not begin to: it would let go for nothing.
+    """
     intent = _intent(at, epoch)
     if intent is not None and intent.to == at.rules.node:
         intent = None
     expired = intent is not None and _expired(intent, at)
-    if not at.view.orders.paused:
+    if not at.view.orders.paused and claims.is_ours(at.view, at.rules, at.lease, at.group.name):
         if intent is not None and not expired and _granted(intent, at, since):
             return Move(intent.to, f"handover to {intent.to} ({intent.by})")
         if at.rules.node in at.view.orders.drained and (best := _best(at)) is not None:
@@ -168,7 +174,7 @@ def switchover_waits(at: Situation) -> str:
         return f"to {to}: {to} can not own it"
     if not at.view.alive(member.incarnation, at.now):
         return f"to {to}: the lease of {to} does not run"
-    return "" if claims.is_ours(at.view, at.rules, at.lease, at.group.name) else f"to {to}: our own lease does not run"
+    return "" if claims.is_ours(at.view, at.rules, at.lease, at.group.name) else f"to {to}: {LEASELESS}"
 
 
 def drain_waits(at: Situation) -> str:
@@ -178,7 +184,9 @@ def drain_waits(at: Situation) -> str:
         return ""
     if orders.paused:
         return f"paused by {orders.paused}"
-    return "" if _best(at) is not None else "nobody else is able"
+    if _best(at) is None:
+        return "nobody else is able"
+    return "" if claims.is_ours(at.view, at.rules, at.lease, at.group.name) else LEASELESS
 
 
 # --- intents and candidates

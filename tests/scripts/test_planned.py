@@ -120,7 +120,8 @@ def test_a_switchover_that_expired_is_not_granted_and_goes_away():
         "calm switchover-waits web: to b: b can not own it",
     ]
     stands(talk, 7100, priority=90)
-    talk.etcd_does(7200, "intent")
+    assert [line.partition(":")[0] for line in talk.live(8200) if "forget" in line] == ["8100"], "again, unanswered"
+    talk.etcd_does(8200, "intent")
     assert ("intents", "web") not in talk.etcd.keys
     talk.quiet(15_000)
 
@@ -291,6 +292,15 @@ def test_a_group_that_nobody_ever_had_is_claimed_although_paused():
     talk = backup(rules(), priority=90)
     order(talk, 1010, paused="anna")
     assert "claim epoch 1 (there was no owner)" in "\n".join(talk.live(1031))
+
+
+def test_a_pause_that_comes_while_a_drained_owner_closes():
+    """It is drained, and about to hand over. In the pause nobody else may have the group, so it goes on itself."""
+    talk = master(rules())
+    order(talk, 1200, drained=("a",))
+    order(talk, 1201, paused="anna", drained=("a",))
+    assert "release epoch 1" in talk.kernel_removed(1205)[1]
+    assert "web: claim epoch 2 (claimed again)" in talk.etcd_does(1210, "release")[0]
 
 
 # --- failback and minimum hold

@@ -65,7 +65,9 @@ BARRED = [
     ((orders("", "a"), owners(5, MINE), *B_LIVES), "drained"),
     ((orders("", "a"), owners(5, MINE), leases(6), members(7, priority=0)), ""),
     ((orders("", "a", "b"), owners(5, MINE), *B_LIVES), ""),
-    ((orders("anna", "a"), owners(5, MINE)), ""),
+    ((orders("anna", "a"), owners(5, MINE), *B_LIVES), ""),
+    ((orders("anna", "a"), owners(5, owner("b"))), "paused by anna"),
+    ((orders("anna", "a"),), "drained"),
 ]
 
 
@@ -95,6 +97,10 @@ RANKS = [
     ((*C_LIVES, orders("", "c")), {}, 0),
     ((*C_LIVES, orders("anna")), {}, 0),
 ]
+
+
+def test_in_a_pause_the_best_goes_first_for_what_nobody_ever_had():
+    assert policy.rank(at(*C_LIVES, orders("anna"))) == 1
 
 
 @pytest.mark.parametrize("news, changes, rank", RANKS)
@@ -158,6 +164,12 @@ OWNERS = [
 @pytest.mark.parametrize("news, changes, expected", OWNERS)
 def test_what_an_owner_does(news: tuple[Seen, ...], changes: dict[str, Any], expected: Move | Stay):
     assert policy.owner(at(owners(5, MINE), *B_LIVES, *news, **changes), epoch=4, since=0) == expected
+
+
+def test_an_owner_without_a_lease_of_its_own_lets_go_for_nobody():
+    for order in (intent(), orders("", "a")):
+        assert isinstance(policy.owner(at(owners(1, MINE), *B_LIVES, order), epoch=4, since=0), Stay)
+    assert policy.drain_waits(at(owners(1, MINE), *B_LIVES, orders("", "a"))) == policy.LEASELESS
 
 
 WISHES = [
