@@ -128,6 +128,23 @@ def refused_by_the_gate(world: World) -> None:
     assert world.totals["dead-man"] == 0
 
 
+def shorter_ttl(world: World) -> None:
+    """The ttl was made shorter; the owner stops when that stands in etcd, and before it was shown to it."""
+    cluster = _owned_by_first(world, 3 * S, 0, 0, gated=True)
+    world.run(world.now + 4 * S)  # the newest evidence is a renewal, not the record
+    first = world.hosts[0]
+    first.link.watch_stalled_until = NEVER
+    cluster.ttl = 300 * MS
+    for host in world.hosts:
+        cluster.reload(_agent(host))
+    world.run(world.now + 5 * MS)
+    world.restart = lambda agent: None
+    _agent(first).pause(5 * S)
+    cluster.switch_over("g0", "nobody")  # has the challenger look at the new ttl
+    world.run(world.now + 4 * S)
+    _owned(world, not_by=first)
+
+
 def paused_owner_dies(world: World) -> None:
     """Nobody takes over in a pause, however long; when it is over, somebody does at once."""
     cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
@@ -216,6 +233,7 @@ STORIES: dict[str, Story] = {
         unconfigured_meanwhile,
         stalled_in_a_call,
         refused_by_the_gate,
+        shorter_ttl,
         paused_owner_dies,
         upgraded_in_a_pause,
         drained_and_restarted,
