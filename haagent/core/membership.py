@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from haagent.core import fitness
 from haagent.core.context import Context
 from haagent.core.lease import Held, Lease
-from haagent.core.model import Ask, Asking, Commit, GroupRules, InterfaceChanged
+from haagent.core.model import Ask, Asking, Commit, GroupRules, InterfaceChanged, Meet
 from haagent.core.records import Guard, Key, Kind, MemberValue, Put, Standing
 from haagent.core.units import Instant
 
@@ -22,6 +22,7 @@ class Membership:
         self._context = context
         self._asked: tuple[Ask, Instant] | None = None
         self._asks = 0
+        self._met: tuple[tuple[str, str], ...] = ()
 
     def assess(self, group: GroupRules, banned: Iterable[str], damped: bool = False) -> None:
         """Find the group's faults; `banned` are reasons that have nothing to do with interfaces.
@@ -37,6 +38,17 @@ class Membership:
         """The group is no longer configured."""
         self.faults.pop(group, None)
         self.standings.pop(group, None)
+
+    def meet(self) -> None:
+        """Say who the peers are, if they are others than before: those that have told where they are reached."""
+        context = self._context
+        if not context.rules.endpoint:
+            return
+        me, members = context.rules.node, context.view.members
+        peers = tuple(sorted((name, one.endpoint) for name, one in members.items() if one.endpoint and name != me))
+        if peers != self._met:
+            self._met = peers
+            context.out.append(Meet(peers))
 
     def answered(self, ask: Ask) -> None:
         """The write of the member key was done, refused or lost: what the view shows decides whether to try again."""
@@ -56,6 +68,7 @@ class Membership:
             rules.version,
             fitness.sources(rules.groups.values(), self.interfaces),
             dict(self.standings),
+            rules.endpoint,
         )
         if context.view.members.get(rules.node) == value:
             return

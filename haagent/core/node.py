@@ -253,6 +253,7 @@ class Node:
             case Kind.OWNERS | Kind.INTENTS if name in self.groups:
                 self._groups.decide(name)
             case Kind.MEMBERS:
+                self._membership.meet()
                 member = self.view.members.get(name)
                 for group in member.standings if member is not None else ():
                     if group in self.groups:

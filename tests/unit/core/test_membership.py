@@ -9,10 +9,10 @@ import pytest
 from haagent.core.context import Context
 from haagent.core.lease import Questions, Unheld
 from haagent.core.membership import Membership
-from haagent.core.model import Ask, Asking, Commit
+from haagent.core.model import Ask, Asking, Commit, Effect, Meet
 from haagent.core.records import Guard, Key, Kind, MemberValue, Standing
 from haagent.core.units import MS, NEVER, S
-from tests.unit.core.values import ETH0, LEASES, A, group, held, rules, seen, watched
+from tests.unit.core.values import ETH0, LEASES, A, group, held, member, rules, seen, watched
 
 UNHELD = Unheld(Questions((), 0, 0, NEVER, 0))
 HELD = held(created=3, until=99 * S)
@@ -132,3 +132,24 @@ def test_a_group_that_is_forgotten_is_told_no_more():
     (value,) = written(context)
     assert set(value.standings) == {"other"}
     assert set(made.faults) == {"other"}
+
+
+def test_peers_are_met_where_they_are_reached_and_once():
+    made, context = membership()
+    made.meet()
+    assert context.out == [], "it has no peers itself"
+    context.rules = rules(endpoint="10.0.0.1:8501")
+
+    def tell(node: str, endpoint: str, revision: int) -> list[Effect]:
+        value = replace(member(node), endpoint=endpoint)
+        list(context.view.watch(watched(seen(Kind.MEMBERS, node, value, revision)), context.rules, context.now))
+        made.meet()
+        said, context.out = context.out, []
+        return said
+
+    b, c = ("b", "10.0.0.2:8501"), ("c", "10.0.0.3:8501")
+    assert tell("a", "10.0.0.1:8501", 5) == []
+    assert tell(*c, 6) == [Meet((c,))]
+    assert tell(*b, 7) == [Meet((b, c))]
+    assert tell(*b, 8) == []
+    assert tell("b", "", 9) == [Meet((c,))]
