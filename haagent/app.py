@@ -193,7 +193,8 @@ class _Agent:
             "vrrp": self.speaker.counters,
             "neighbours": self.neighbours.counters,
         }
-        return Parts(self._pump, self.store, self.gate, counters, self.speaker.rejected, self._reloads.asked)
+        rejected, reload = self.speaker.rejected, self._reloads.asked
+        return Parts(self._pump, self.store, self.gate, counters, rejected, reload, self.network)
 
     # --- what the pump needs beside the ports
 

@@ -23,7 +23,8 @@ from haagent.adapters.netlink import held
 from haagent.api.bulletin import Bulletin
 from haagent.api.control import Access, CannotServeError, ControlServer, ControlService, Doors, Reading
 from haagent.api.operator import Operator
-from haagent.api.status import Around, Counted, GateState, NoPeerTable, PeerTable
+from haagent.api.peers import GrpcPeers
+from haagent.api.status import Around, Counted, GateState, NoPeerTable
 from haagent.api.witness import AgentWitness
 from haagent.config.build import Config, ControlSettings
 from haagent.core.model import Effect, Event, ExtendAddresses, Role, RoleChanged
@@ -59,7 +60,7 @@ class Parts:
     counters: Mapping[str, Mapping[str, int]]
     rejected: Mapping[tuple[str, Reason], int]
     reload: Callable[[], Awaitable[Reading]]
-    peers: PeerTable | None = None
+    peers: GrpcPeers | None = None
 
 
 class Serving:
@@ -78,7 +79,7 @@ class Serving:
 
     async def start(self, parts: Parts) -> None:
         """Begin to tell."""
-        peers = parts.peers or NoPeerTable()
+        peers = NoPeerTable() if parts.peers is None else _Table(parts.peers)
         bulletin = Bulletin(
             self._node, self.chronicle, peers, lambda counted: self._around(parts, counted), self._count
         )
@@ -192,6 +193,27 @@ def _http_service() -> type[HttpService]:
     from haagent.api.http.service import HttpService
 
     return HttpService
+
+
+class _Table:
+    """The peers, in the words of a status."""
+
+    def __init__(self, peers: GrpcPeers) -> None:
+        self.statuses = peers.statuses
+        self.publish = peers.publish
+        self._peers = peers
+
+    def table(self) -> Mapping[str, status_pb2.Peer]:
+        return {
+            name: status_pb2.Peer(
+                connected=state.connected,
+                since_wall_ns=state.since_wall,
+                round_trip_ns=state.round_trip or 0,
+                clock_ahead_ns=state.clock_ahead or 0,
+                error=state.error,
+            )
+            for name, state in self._peers.table().items()
+        }
 
 
 def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:

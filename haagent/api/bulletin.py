@@ -75,6 +75,7 @@ class Bulletin:
     async def own(self) -> status_pb2.NodeStatus:
         """How this node is."""
         await self.count()
+        self._learn_silences()
         return statuses.node_status(self._node, self._around(self._counted))
 
     async def count(self) -> Mapping[str, Counted]:
