@@ -9,8 +9,9 @@ from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targ
 from haagent.adapters.fencing import UnfitError, inspect
 from haagent.api.peers import Credentials, CredentialsError, Greeting, GrpcPeers, load
 from haagent.config.build import Config
+from haagent.config.build import EtcdSettings as EtcdKeys
 from haagent.config.load import Invalid, Loaded
-from haagent.config.read import read
+from haagent.config.read import read, read_etcd
 from haagent.runtime.ports import Deliver
 
 
@@ -34,15 +35,29 @@ def prepare(path: Path) -> Loaded | Invalid:
     return loaded
 
 
+def prepare_etcd(path: Path) -> EtcdSettings | Invalid:
+    """How etcd is reached, as far as the file says that; it need not describe a whole node."""
+    found = read_etcd(path)
+    if isinstance(found, Invalid):
+        return found
+    try:
+        return _etcd_settings(*found)
+    except (OSError, UnicodeDecodeError) as error:
+        return Invalid((f"{path.name}: etcd.password_file: {error}",))
+
+
 def etcd_settings(config: Config) -> EtcdSettings:
     """For the adapter. OSError or UnicodeDecodeError if the password can not be read."""
-    keys = config.etcd
+    return _etcd_settings(config.cluster, config.etcd)
+
+
+def _etcd_settings(cluster: str, keys: EtcdKeys) -> EtcdSettings:
     password = keys.password
     if keys.password_file is not None:
         password = Path(keys.password_file).read_text().rstrip("\r\n")
     return EtcdSettings(
         endpoints=keys.endpoints,
-        cluster=config.cluster,
+        cluster=cluster,
         ca=_path(keys.ca),
         certificate=_path(keys.cert),
         key=_path(keys.key),

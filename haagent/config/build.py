@@ -148,7 +148,7 @@ def build(file: FileKeys, hostname: str) -> Config:
     return Config(
         node=file.node or hostname,
         cluster=file.cluster,
-        etcd=_etcd(file.etcd),
+        etcd=build_etcd(file.etcd),
         lease=LeaseSettings(file.lease.ttl, file.lease.margin, file.lease.guard),
         routers=tuple(routers.values()),
         groups=(*synced, *alone),
@@ -164,7 +164,8 @@ def build(file: FileKeys, hostname: str) -> Config:
     )
 
 
-def _etcd(keys: EtcdKeys) -> EtcdSettings:
+def build_etcd(keys: EtcdKeys) -> EtcdSettings:
+    """How etcd is reached, without the rest of the file."""
     return EtcdSettings(
         endpoints=tuple(keys.endpoints),
         ca=keys.ca,

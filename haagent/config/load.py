@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from haagent.config import tree
-from haagent.config.build import Config, build
+from haagent.config.build import Config, EtcdSettings, build, build_etcd
 from haagent.config.checks import Issue, Valid, check, did_you_mean
 from haagent.config.schema import (
     ControlKeys,
@@ -28,7 +28,7 @@ from haagent.config.schema import (
     PeersKeys,
     RouterKeys,
 )
-from haagent.config.values import Word
+from haagent.config.values import Word, is_word
 
 ERRORS_SHOWN = 100
 EXPLAINED = 200
@@ -72,6 +72,18 @@ def load(text: str, filename: str, hostname: str) -> Loaded | Invalid:
     if file is None or errors:
         return Invalid(_limited(errors))
     return Loaded(build(file, hostname), tuple(_line(parsed, filename, issue) for issue in issues))
+
+
+def load_etcd(text: str, filename: str, hostname: str) -> tuple[str, EtcdSettings] | Invalid:
+    """The cluster's name and how etcd is reached, of a file that need not describe a whole node: an operator's own."""
+    parsed = tree.parse(text)
+    if isinstance(parsed, tree.Mapping):
+        cluster, keys = parsed.entries.get("cluster"), _valid(EtcdKeys, parsed.entries.get("etcd"))
+        if keys is not None and isinstance(cluster, tree.Scalar) and is_word(cluster.text):
+            return str(cluster.text), build_etcd(keys)
+    loaded = load(text, filename, hostname)
+    assert isinstance(loaded, Invalid), "a part of what is valid is valid"
+    return loaded
 
 
 # --- what pydantic says, in our words

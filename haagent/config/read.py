@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from haagent.config.load import Invalid, Loaded, load
+from haagent.config.build import EtcdSettings
+from haagent.config.load import Invalid, Loaded, load, load_etcd
 
 LARGEST = 1 << 20
 """Bytes of configuration that are read; a thousand virtual routers need a fifth of it."""
+
+_ETCD_FILES = ("ca", "cert", "key", "password_file")
 
 
 def read(path: Path) -> Loaded | Invalid:
@@ -23,6 +26,18 @@ def read(path: Path) -> Loaded | Invalid:
         return text
     loaded = load(text, path.name, os.uname().nodename)
     return loaded if isinstance(loaded, Invalid) else _resolved(loaded, path)
+
+
+def read_etcd(path: Path) -> tuple[str, EtcdSettings] | Invalid:
+    """The cluster's name and how etcd is reached; the rest of the file is not looked at, if it is there."""
+    text = read_text(path)
+    found = text if isinstance(text, Invalid) else load_etcd(text, path.name, os.uname().nodename)
+    if isinstance(found, Invalid):
+        return found
+    cluster, etcd = found
+    errors = list[str]()
+    files = _absolute(etcd, _ETCD_FILES, path, "etcd", errors)
+    return Invalid(tuple(errors)) if errors else (cluster, dataclasses.replace(etcd, **files))
 
 
 def read_text(path: Path) -> str | Invalid:
@@ -48,7 +63,7 @@ def reason(error: OSError | ValueError) -> str:
 
 def _resolved(loaded: Loaded, path: Path) -> Loaded | Invalid:
     config, errors = loaded.config, list[str]()
-    files = _absolute(config.etcd, ("ca", "cert", "key", "password_file"), path, "etcd", errors)
+    files = _absolute(config.etcd, _ETCD_FILES, path, "etcd", errors)
     config = dataclasses.replace(config, etcd=dataclasses.replace(config.etcd, **files))
     if config.peers is not None:
         files = _absolute(config.peers, ("ca", "cert", "key"), path, "peers", errors)

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from haagent.config.defaults import DEFAULT_SOCKET
 from haagent.config.durations import DAY, HOUR, MINUTE
 from haagent.config.values import (
     Absolute,
@@ -45,8 +46,6 @@ from haagent.core.model import Strangers
 from haagent.core.units import MS, Duration, S
 from haagent.runtime.ports import Checksum, GateKind
 from haagent.runtime.windows import Window
-
-DEFAULT_SOCKET = "/run/haagent/control.sock"
 
 
 class _Section(BaseModel):

@@ -137,7 +137,7 @@ class Word(_Kind):
     """A name that becomes a part of an etcd key."""
 
     def parse(self, value: object) -> str:
-        if isinstance(value, str) and _WORD.fullmatch(value):
+        if isinstance(value, str) and is_word(value):
             return value
         raise ValueError("must be 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit")
 
@@ -328,6 +328,11 @@ class Times(_Kind):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{PATTERN}$"}
+
+
+def is_word(text: str | None) -> bool:
+    """Whether the text can be a name that becomes a part of an etcd key."""
+    return text is not None and _WORD.fullmatch(text) is not None
 
 
 def unspecified(host_port: str) -> bool:

@@ -35,7 +35,9 @@ def connected(options: Options) -> Generator[Answering]:
     try:
         answering = _ask_agents(where, options)
     except UnreachableError as error:
-        click.echo(f"no agent answers on {', '.join(where.endpoints)}; asking etcd", err=True)
+        if not options.told_of_etcd:
+            click.echo(f"no agent answers on {', '.join(where.endpoints) or 'nothing'}; asking etcd", err=True)
+            options.told_of_etcd = True
         answering = _ask_etcd(options, error)
     yield from _until_left(answering)
 
@@ -65,8 +67,20 @@ def _ask_agents(where: Reach, options: Options) -> Answering:
         except BaseException:
             agent.close()
             raise
-    raise UnreachableError("; ".join(failures))
+    raise UnreachableError("; ".join(failures) or f"{options.file}: control has neither a socket nor a port")
 
 
-def _ask_etcd(_options: Options, unreachable: UnreachableError) -> Answering:
-    raise unreachable
+def _ask_etcd(options: Options, unreachable: UnreachableError) -> Answering:
+    from haagent.cli.ctl.records import Etcd  # with all that etcd needs, and pydantic
+    from haagent.config.load import Invalid
+    from haagent.prepare import prepare_etcd
+
+    settings = prepare_etcd(options.file)
+    if isinstance(settings, Invalid):
+        raise UnreachableError(f"{unreachable.message}; {'; '.join(settings.errors)}")
+    etcd = Etcd(settings)
+    try:
+        return Answering(etcd, etcd.ask(GET_STATUS, control.GetStatusRequest()))
+    except UnreachableError as error:
+        etcd.close()
+        raise UnreachableError(f"{unreachable.message}; {error.message}") from None

@@ -21,7 +21,10 @@ FORMATS: Final = ("pretty", "json", "yaml", "tsv")
 
 @dataclass(slots=True)
 class Options:
-    """`config`: None if none was named. `endpoints`: where to ask, in this order; none: as the file says."""
+    """`config`: None if none was named. `endpoints`: where to ask, in this order; none: as the file says.
+
+    `told_of_etcd`: that etcd is asked is said once.
+    """
 
     config: Path | None = None
     endpoints: tuple[str, ...] = ()
@@ -30,6 +33,7 @@ class Options:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    told_of_etcd: bool = False
 
     @property
     def file(self) -> Path:

@@ -13,8 +13,7 @@ from typing import Any, Final, cast
 import click
 
 from haagent.cli.ctl.options import Options
-
-DEFAULT_SOCKET: Final = "/run/haagent/control.sock"
+from haagent.config.defaults import DEFAULT_SOCKET
 
 _LARGEST: Final = 1 << 20
 
@@ -44,9 +43,16 @@ def reach(options: Options) -> Reach:
         options.certificate or _path(options, keys, "cert"),
         options.key or _path(options, keys, "key"),
     )
-    socket = keys.get("socket")
-    endpoints = options.endpoints or (f"unix:{socket if isinstance(socket, str) else DEFAULT_SOCKET}",)
+    endpoints = options.endpoints or _local(keys)
     return Reach(tuple(_endpoint(each) for each in endpoints), None if tls == Tls(None, None, None) else tls)
+
+
+def _local(keys: dict[str, Any]) -> tuple[str, ...]:
+    """The doors of this host's agent; where a value is none, `config check` says so."""
+    socket, listen = keys.get("socket", DEFAULT_SOCKET), keys.get("listen", "off")
+    doors = [f"unix:{socket}"] if isinstance(socket, str) and socket != "off" else []
+    doors += [listen] if isinstance(listen, str) and listen != "off" else []
+    return tuple(doors)
 
 
 def _endpoint(text: str) -> str:
