@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import time
 
 import pytest
@@ -72,5 +74,35 @@ def test_windows_that_change_by_a_reload_are_told_where_it_matters():
         clock.configure({"web": (WEEK,)})
         assert heard == [WindowChanged("db", False), WindowChanged("web", True)]
         clock.close()
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_is_set_while_the_timer_is_armed_is_looked_at_again():
+    """timerfd_settime arms the timer and fails with ECANCELED: what it was armed by is a time that no longer is."""
+
+    class Set:
+        """The kernel, where somebody sets the clock twice."""
+
+        def __init__(self, libc: ctypes.CDLL) -> None:
+            self.libc = libc
+            self.armed = 0
+
+        def timerfd_create(self, *arguments: object) -> int:
+            return self.libc.timerfd_create(*arguments)
+
+        def timerfd_settime(self, *arguments: object) -> int:
+            self.armed += 1
+            ctypes.set_errno(errno.ECANCELED)
+            return -1 if self.armed <= 2 else self.libc.timerfd_settime(*arguments)
+
+    async def run() -> None:
+        heard: list[Event] = []
+        clock = WallClock(heard.append)
+        clock._libc = kernel = Set(clock._libc)  # pyright: ignore[reportAttributeAccessIssue]
+        clock.start()
+        clock.close()
+        assert kernel.armed == 3
+        assert len(heard) == 1
 
     asyncio.run(run())
