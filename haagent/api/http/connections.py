@@ -17,6 +17,8 @@ from aiohttp.web_request import BaseRequest
 CONNECTIONS_MOST: Final = 64
 PATIENCE: Final = 10.0
 """Seconds for a whole request and its answer."""
+REQUEST_MOST: Final = 32_768
+"""Bytes of a request, with all that follows it: who sends more is not asking for what this server has."""
 LINGER: Final = 1.0
 """Seconds for which what is still being sent is read and thrown away, so that the answer is not lost."""
 
@@ -38,7 +40,7 @@ HEADERS: Final = {
 class Connection(web.RequestHandler):
     """One connection, for one request."""
 
-    __slots__ = ("_deadline", "_door")
+    __slots__ = ("_deadline", "_door", "_received")
 
     def __init__(self, door: Door, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -53,6 +55,7 @@ class Connection(web.RequestHandler):
         )
         self._door = door
         self._deadline: asyncio.TimerHandle | None = None
+        self._received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let in, or sent away at once."""
@@ -72,6 +75,14 @@ class Connection(web.RequestHandler):
             self.stays()
             super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """What was sent, up to a bound."""
+        self._received += len(data)
+        if self._received <= REQUEST_MOST:
+            super().data_received(data)
+        elif self.transport is not None:
+            self.transport.abort()
+
     def stays(self) -> None:
         """What is sent over it has no end: whoever sends must see to it that it is taken."""
         if self._deadline is not None:
@@ -82,10 +93,12 @@ class Connection(web.RequestHandler):
         self,
         request: BaseRequest,
         status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
-        exc: BaseException | None = None,  # noqa: ARG002 - aiohttp's signature
+        exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it would quote what was sent
     ) -> web.StreamResponse:
         """The answer to what is no request."""
+        if exc is not None:
+            exc.__traceback__ = None  # its frames hold what was sent, and the connection: a cycle
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         response = plain(HTTPStatus(status))

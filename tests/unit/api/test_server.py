@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -144,6 +146,34 @@ def test_garbage_changes_nothing(data: bytes, caplog: pytest.LogCaptureFixture):
 
     serve(talk)
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+def test_garbage_is_not_kept(size: int):
+    """Not even until the collector looks for cycles, which may be late: what was sent is one object, however large."""
+    data = b"\xff" * size
+
+    def blurt(port: int) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(data)
+            while sock.recv(1000):
+                pass
+
+    async def talk(agent: Agent, port: int) -> None:
+        await asyncio.to_thread(blurt, port)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(50):
+                await asyncio.to_thread(blurt, port)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        assert kept < 25 * size
+
+    serve(talk)
 
 
 def test_no_more_connections_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch):
