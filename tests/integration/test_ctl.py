@@ -48,7 +48,7 @@ def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_looking_and_moving(make_lab: MakeLab, measure: Measure):
-    cluster = Cluster(make_lab(3))
+    cluster = Cluster(make_lab(3), peers=True)
     cluster.restore()
     hosts = {host.name: host for host in cluster.lab.hosts}
     first = hosts[cluster.owner()]

@@ -10,13 +10,18 @@ import grpc
 
 from haagent.cli.ctl.errors import CtlError, RefusedError, UnknownError, UnreachableError
 from haagent.cli.ctl.reach import Tls
-from haagent.cli.ctl.service import WATCH_STATUS, A, Method, Q
+from haagent.cli.ctl.service import GET_STATUS, WATCH_STATUS, A, Method, Q
 from haagent.core.units import MS, Duration, S
 from haagent.v1 import control_pb2 as control
 from haagent.v1 import status_pb2
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 """Bytes of one answer that are taken: a thousand groups on a hundred nodes are some of them."""
+
+_TO_FIND: Final = 3 * S
+"""An agent that says nothing for so long is left for the next, or for etcd."""
+_TO_ANSWER: Final = 10 * S
+"""An agent that asks etcd in vain says so itself, after some seconds: better its answer than none."""
 
 _OPTIONS: Final = (
     ("grpc.enable_retries", 0),  # what was sent is never sent twice behind our back
@@ -46,7 +51,7 @@ class Agent:
 
     agent = True
 
-    def __init__(self, endpoint: str, tls: Tls | None, timeout: Duration) -> None:
+    def __init__(self, endpoint: str, tls: Tls | None, timeout: Duration | None) -> None:
         self.name = endpoint
         self._timeout = timeout
         if tls is None or endpoint.startswith("unix:"):
@@ -63,10 +68,11 @@ class Agent:
                 response_deserializer=method.reply.FromString,
             ),
         )
+        patience = self._timeout or (_TO_FIND if method is GET_STATUS else _TO_ANSWER)
         try:
-            return call(request, timeout=(self._timeout + wait) / S)
+            return call(request, timeout=(patience + wait) / S)
         except grpc.RpcError as error:
-            raise self._error(cast("_Failed", error), method.changes) from None
+            raise self._error(cast("_Failed", error), method.changes, patience) from None
         except KeyboardInterrupt:
             if method.changes:
                 raise UnknownError(f"{self.name}: interrupted, the outcome is unknown: look with `list`") from None
@@ -84,20 +90,20 @@ class Agent:
         try:
             yield from call(control.WatchStatusRequest(interval_ms=interval // MS))
         except grpc.RpcError as error:
-            raise self._error(cast("_Failed", error), changes=False) from None
+            raise self._error(cast("_Failed", error), False, 0) from None
         raise UnreachableError(f"{self.name}: the agent ended the stream")
 
     def close(self) -> None:
         self._channel.close()
 
-    def _error(self, error: _Failed, changes: bool) -> CtlError:
+    def _error(self, error: _Failed, changes: bool, patience: Duration) -> CtlError:
         code = error.code()
         # Of a failure to connect, gRPC tells the layers that it went through; the last one says it.
         details = " ".join((error.details() or "").split()).rpartition(" error: ")[2]
         if code in _REFUSALS:
             return RefusedError(f"{self.name}: {_REFUSALS[code]}" + (f": {details}" if details else ""))
         late = code is grpc.StatusCode.DEADLINE_EXCEEDED
-        why = f"no answer within {self._timeout / S:g} s" if late and not changes else details or code.name
+        why = f"no answer within {patience / S:g} s" if late and not changes else details or code.name
         if not changes:
             return UnreachableError(f"{self.name}: {why}")
         why = "no answer in time" if late else why

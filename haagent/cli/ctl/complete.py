@@ -27,7 +27,7 @@ def _names(ctx: click.Context, incomplete: str, *, nodes: bool) -> list[Completi
     from haagent.cli.ctl.connect import agents
 
     options = given(ctx)
-    options.timeout = min(options.timeout, _PATIENCE)
+    options.timeout = _PATIENCE
     try:
         with agents(options) as answering:
             status = answering.status

@@ -80,7 +80,7 @@ def facts(status: pb.Status, group: str | None = None) -> Facts:
         failsafe={node: each.failsafe.left_ns for node, each in said.items() if each.failsafe.active},
         drained=tuple(member.node for member in status.members if member.drained),
         scheduled=tuple(
-            Scheduled(each.name, each.owner, each.intent.to, each.intent.by, each.intent.not_before_wall_ns)
+            Scheduled(each.name, each.owner or "nobody", each.intent.to, each.intent.by, each.intent.not_before_wall_ns)
             for each in groups
             if each.HasField("intent") and each.intent.from_epoch == each.epoch
         ),

@@ -21,14 +21,14 @@ FORMATS: Final = ("pretty", "json", "yaml", "tsv")
 
 @dataclass(slots=True)
 class Options:
-    """`config`: None if none was named. `endpoints`: where to ask, in this order; none: as the file says.
+    """`config` and `timeout`: None if not given. `endpoints`: where to ask, in this order; none: as the file says.
 
     `told_of_etcd`: that etcd is asked is said once.
     """
 
     config: Path | None = None
     endpoints: tuple[str, ...] = ()
-    timeout: Duration = 3 * S
+    timeout: Duration | None = None
     format: str = "pretty"
     ca: Path | None = None
     certificate: Path | None = None
@@ -104,7 +104,10 @@ _OPTIONS: Final = (
         help="The agent to ask; several are tried in turn.  [default: the local one]",
     ),
     _option(
-        "--timeout", keep="timeout", type=Span(50 * MS, 600 * S), help="How long to wait for an answer. [default: 3s]"
+        "--timeout",
+        keep="timeout",
+        type=Span(50 * MS, 600 * S),
+        help="How long to wait for an answer.  [default: 3s to find an agent, 10s for the rest]",
     ),
     _option("-f", "--format", keep="format", type=click.Choice(FORMATS), help="How to show it.  [default: pretty]"),
     _option("--ca", keep="ca", type=_path, help="TLS: the authority that signed the agents' certificates."),

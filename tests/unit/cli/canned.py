@@ -138,6 +138,7 @@ class Served:
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[Message] = field(default_factory=list)
     server: Any = None
+    port: int = 0
 
     @property
     def endpoint(self) -> str:
@@ -179,13 +180,15 @@ def late(seconds: float) -> Callable[[grpc.ServicerContext], Message]:
 
 
 @contextmanager
-def serving(directory: Path, **answers: Any) -> Generator[Served]:
-    """A cluster of `three`, unless something else is said, on a unix socket in that directory."""
+def serving(directory: Path, credentials: grpc.ServerCredentials | None = None, **answers: Any) -> Generator[Served]:
+    """A cluster of `three`, unless something else is said, on a unix socket there; with credentials on TCP, too."""
     served = Served(directory, {"GetStatus": three(), **answers})
     server = grpc.server(ThreadPoolExecutor(4))
     handlers = {name: _handler(name, kind, served) for name, kind in REQUESTS.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("haagent.v1.Control", handlers),))
     server.add_insecure_port(served.endpoint)
+    if credentials is not None:
+        served.port = server.add_secure_port("127.0.0.1:0", credentials)
     served.server = server
     server.start()
     try:

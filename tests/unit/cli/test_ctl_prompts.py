@@ -21,8 +21,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Served]
     monkeypatch.setattr(steer, "interactive", lambda: True)
     members = [member(name, priorities={"web": 100, "db": 100}, me=name == "n1") for name in ("n1", "n2", "n3")]
     status = three(groups=[group(), group("db", "n2")], members=members)
-    answers = {"Switchover": moved(), "Failover": moved(), "Drain": moved()}
-    with serving(tmp_path, GetStatus=status, **answers) as found:
+    with serving(tmp_path, GetStatus=status, Switchover=moved(), Failover=moved(), Drain=moved()) as found:
         yield found
 
 
