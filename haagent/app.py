@@ -193,6 +193,8 @@ class _Agent:
             "vrrp": self.speaker.counters,
             "neighbours": self.neighbours.counters,
         }
+        if self.network is not None:
+            counters["peers"] = self.network.counters
         rejected, reload = self.speaker.rejected, self._reloads.asked
         return Parts(self._pump, self.store, self.gate, counters, rejected, reload, self.network)
 

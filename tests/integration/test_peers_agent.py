@@ -68,6 +68,7 @@ def test_a_cluster_with_peers(make_lab: Callable[..., Lab]):
             time.sleep(0.02)
         return True
 
+    says("peers: n2: connected")
     agent.signal(signal.SIGHUP)
     says("reload: nothing changed")
     keys = yaml.safe_load(cluster.config(n1).read_text())["peers"]

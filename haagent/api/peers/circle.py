@@ -75,6 +75,7 @@ class Circle:
 
     def refuse(self, peer: str, why: Refused) -> None:
         """Count it, and log it now and then; of a peer that is not known, as of nobody."""
+        self.counters[f"refused_{why.reason}"] += 1
         self.refusals.note(peer if peer in self.links else NOBODY, why, self.clock())
 
     async def converse(self, link: Link, theirs: Greeting, version: int, pipe: Pipe) -> Refused:

@@ -57,7 +57,7 @@ class GrpcPeers:
 
     `counters`: `connections` begun at our port (with TLS), `streams` that stood, messages `sent` and `received`,
     `replaced_heartbeats` and `dropped_outgoing` that did not get away in time, heartbeats and promises that were
-    `unsent` for want of a stream. `refused`: by (peer, reason), `?` for a peer that is not known.
+    `unsent` for want of a stream, `refused_*` by reason. `refused`: by (peer, reason), `?` for who is not known.
     """
 
     def __init__(
