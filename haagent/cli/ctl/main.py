@@ -86,7 +86,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names come from others, and terminals differ
             stream.reconfigure(errors="backslashreplace")
-    cli.main(prog_name="haagentctl")
+    try:
+        cli.main(prog_name="haagentctl")
+    except SystemExit as end:
+        # Taking down the interpreter, with all that gRPC has loaded, takes as long as the answer did.
+        sys.stdout.flush()
+        os._exit(end.code if isinstance(end.code, int) else 0)
 
 
 def _confess(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -58,7 +58,7 @@ def resume(ctx: click.Context) -> None:
 @click.option("--insist", is_flag=True, help="Also if nobody else can own what it owns: that will have no owner.")
 @click.option(
     "--wait",
-    type=Span(0, 3600 * S),
+    type=Span(0, 300 * S),
     default=30 * S,
     metavar="DURATION",
     help="How long to wait until it owns nothing.  [default: 30s]",

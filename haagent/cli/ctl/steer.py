@@ -30,7 +30,7 @@ _TO: Final = click.option("--to", "--candidate", "to", metavar="NODE", shell_com
 _FORCE: Final = click.option("--force", is_flag=True, help="Ask no questions.")
 _WAIT_OPTION: Final = click.option(
     "--wait",
-    type=Span(0, 3600 * S),
+    type=Span(0, 300 * S),
     default=_WAIT,
     metavar="DURATION",
     help="How long to wait until it is done and verified; 0 only writes it down.  [default: 10s]",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ from haagent.v1 import control_pb2 as control
 from haagent.v1 import status_pb2 as pb
 from tests.unit.cli.canned import Served, done, group, late, member, moved, node, refuse, serving, three
 
+ROOT = Path(__file__).resolve().parents[3]
 CHANGES: dict[str, tuple[str, ...]] = {
     "Switchover": ("switchover", "web", "--to", "n2", "--force"),
     "Failover": ("failover", "web", "--to", "n2", "--force"),
@@ -140,6 +146,20 @@ def test_that_the_table_after_it_is_missing_changes_no_outcome(served: Served):
     assert (result.exit_code, result.stderr) == (0, f"(no table: {served.endpoint}: stopping)\n")
 
 
+def test_interrupted_after_the_request(served: Served):
+    served.answers["Pause"] = late(5.0)
+    command = [sys.executable, "-m", "haagent.cli.ctl", "pause", "--endpoint", served.endpoint]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        while not any(isinstance(each, control.PauseRequest) for each in served.asked):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert err == f"Error: {served.endpoint}: interrupted, the outcome is unknown: look with `list`\n"
+
+
 def test_what_a_switchover_asks_for(served: Served):
     served.answers["Switchover"] = moved()
     result = served(*CHANGES["Switchover"], "--wait", "1.5s", "--insist", SUDO_USER="anna")
@@ -209,7 +229,7 @@ def test_nobody_to_move_it_from(served: Served):
         (("switchover", "--scheduled", "tomorrow"), "--scheduled: 'tomorrow', must be now, or like 20"),
         (("switchover", "--scheduled", "2026-01-01"), "'2026-01-01' has no time of day"),
         (("switchover", "--scheduled", "2020-01-01T00:00Z"), "is past, must be in the future"),
-        (("switchover", "--wait", "2h"), "must be 0s to 3600s"),
+        (("switchover", "--wait", "2h"), "must be 0s to 300s"),
         (("config", "show", "-f", "tsv"), "must be yaml or json"),
         # Nobody is there to be asked.
         (("switchover",), "no terminal, so nothing can be asked: give --to NODE (n2 or n3) and --force"),
@@ -259,6 +279,13 @@ def test_what_is_passing_is_not_unhealthy(served: Served):
     result = served("list")
     assert result.exit_code == 0
     assert "NO OWNER" not in result.stdout
+
+
+def test_looking_again_and_again(served: Served):
+    served.answers["GetStatus"] = [three(), three(), refuse(grpc.StatusCode.UNAVAILABLE, "gone")]
+    result = served("list", "-w", "0.1")
+    assert result.exit_code == 4
+    assert result.stdout.count("Cluster: prod") == 2
 
 
 def test_news_that_are_old_make_no_second_owner(served: Served):
