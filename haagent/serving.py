@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class Serving:
             credentials = None if keys.listen is None else await asyncio.to_thread(_credentials, keys)
             socket = None if keys.socket is None else Path(keys.socket)
             await server.start(Doors(socket, keys.group, keys.listen, credentials))
-        except (CannotServeError, OSError) as error:
+        except (CannotServeError, OSError, ValueError) as error:
             _LOG.error("operators can not reach this agent: %s", error)
             await server.close()
             return
@@ -224,9 +225,11 @@ def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:
 
 
 def _credentials(keys: ControlSettings) -> Any:
-    """OSError: a file can not be read."""
+    """OSError, ValueError: a file can not be read, or has nothing in it that can be used."""
     assert keys.ca is not None, "checked: needed for TLS"
     assert keys.cert is not None, "as above"
     assert keys.key is not None, "as above"
+    # gRPC would say only that it can not listen; OpenSSL says why.
+    ssl.create_default_context(cafile=keys.ca).load_cert_chain(keys.cert, keys.key, password="")
     ca, certificate, key = (Path(path).read_bytes() for path in (keys.ca, keys.cert, keys.key))
     return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)

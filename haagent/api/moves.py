@@ -61,8 +61,11 @@ class Follower:
         value = listing.seen[0].value
         return value if isinstance(value, OwnerRecord) else None
 
-    async def verify(self, before: Before, after: OwnerRecord) -> control_pb2.Move:
-        """What the new owner and the old one say of their kernels, as soon as both say what was hoped for."""
+    async def verify(self, before: Before, after: OwnerRecord, *, lives: bool = True) -> control_pb2.Move:
+        """What the new owner and the old one say of their kernels, as soon as both say what was hoped for.
+
+        One that is not thought to live is not waited for.
+        """
         move = control_pb2.Move(
             group=before.group,
             from_node=before.owner,
@@ -78,6 +81,8 @@ class Follower:
                 move.verified = not before.owner or (old is not None and silent(old, before))
                 if move.verified and old is not None:
                     _measure(move, old, new)
+                if old is None and not lives:
+                    return move
             if move.verified or self._clock() >= until or (new is None and old is None):
                 return move
             record = await self.record(before.group)

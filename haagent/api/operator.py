@@ -134,7 +134,7 @@ class Operator:
         if record.node != transfer.intent.to:
             text = f"{before.group} went to {record.node} by epoch {record.epoch}, not to {transfer.intent.to}"
             return Outcome(result=FAILED, reason="moved-elsewhere", text=text)
-        move = await self._follower.verify(before, record)
+        move = await self._follower.verify(before, record, lives=owner_lives)
         return await self._verified(move, owner_lives=owner_lives)
 
     async def _verified(self, move: control_pb2.Move, *, owner_lives: bool) -> Outcome:

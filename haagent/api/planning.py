@@ -182,12 +182,18 @@ def failover(at: Scene, wish: Wish) -> Transfer | Refusal:
         return _paused(at)
     record = at.owners.get(group)
     owner = at.owner(group)
-    if record is not None and owner and record.incarnation in at.pulses:
+    if record is not None and owner and _renews(at, record):
         return Refusal("owner-alive", f"{owner} owns {group} and renews its lease; use switchover")
     if isinstance(to := _target(at, group, wish, owner), Refusal):
         return to
     epoch = record.epoch if record is not None else 0
     return _transfer(at, group, owner, Intent(to, epoch, _by(wish.by), 0, at.wall + LINGERS))
+
+
+def _renews(at: Scene, record: OwnerRecord) -> bool:
+    """Whether the owner can be asked. One that missed two renewals can not, although its lease may still run."""
+    pulse = at.pulses.get(record.incarnation)
+    return pulse is not None and (pulse.renewed_ago is None or pulse.renewed_ago <= record.ttl // 2)
 
 
 def _group(at: Scene, asked: str) -> str | Refusal:

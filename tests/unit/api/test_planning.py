@@ -123,6 +123,12 @@ def test_a_failover_names_who_claims_first():
     assert plan.intent == Intent("b", 41, "me", 0, NOW + LINGERS)
 
 
+def test_an_owner_that_missed_two_renewals_is_not_waited_for():
+    """Else whoever is first would have claimed by the time at which an operator may say who that is to be."""
+    silent = scene(pulses={**ALIVE, "a1": Pulse(600 * MS)})
+    assert isinstance(planning.failover(silent, Wish("web", "b")), Transfer)
+
+
 def test_a_group_without_an_owner_can_be_given_to_one():
     released = planning.failover(scene(owners(8, owner("a", epoch=41, clean=True))), Wish("web", "b"))
     assert isinstance(released, Transfer)
