@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from haagent.api import moves, offline, planning
+from haagent.api import moves, planning
 from haagent.api.moves import Before, Follower
 from haagent.api.planning import Order, Refusal, Scene, Transfer, Wish
 from haagent.api.witness import Witness
 from haagent.core.records import HistoryEntry, Intent, OwnerRecord, Revision
 from haagent.core.units import MS, Instant, S, Wall
 from haagent.runtime.ports import Records, Unclear, UnreadableError, Written
-from haagent.v1 import control_pb2, status_pb2
+from haagent.v1 import control_pb2
 from haagent.v1.control_pb2 import DONE, FAILED, REFUSED, SCHEDULED, UNKNOWN, Outcome
 
 ATTEMPTS: Final = 3
@@ -47,15 +47,8 @@ class Operator:
 
     async def scene(self) -> Scene:
         """The cluster as its keys show it now, with who renews. UnreadableError."""
-        return await self._judge(planning.scene((await self._records.read()).seen, self._wall()))
-
-    async def _judge(self, found: Scene) -> Scene:
+        found = planning.scene((await self._records.read()).seen, self._wall())
         return replace(found, pulses=await self._witness.pulses(found), cut_off=self._witness.cut_off())
-
-    async def status(self, cluster: str) -> status_pb2.Status:
-        """How the cluster is, as far as its keys show. UnreadableError."""
-        seen = (await self._records.read()).seen
-        return offline.status(cluster, await self._judge(planning.scene(seen, self._wall())), seen)
 
     async def history(self, request: control_pb2.HistoryRequest) -> control_pb2.HistoryReply:
         """Who owned what when, by group, oldest first. UnreadableError."""

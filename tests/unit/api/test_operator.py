@@ -275,21 +275,3 @@ def test_history_is_told_by_group_and_bounded():
     assert told.entries[0].at_wall_ns == 5 * MS
     only = ask(desk.operator.history(pb.HistoryRequest(group="web")))
     assert [one.epoch for one in only.entries] == [9, 10, 11]
-
-
-def test_without_an_agent_the_keys_tell_how_it_is():
-    desk = Desk()
-    desk.nodes.dead.add("b")
-    desk.keys.put(INTENT, Intent("b", 41, "me"))
-    desk.keys.put(ORDERS, Orders("me", ("c",)))
-    told = ask(desk.operator.status("prod"))
-    assert (told.cluster, told.paused_by) == ("prod", "me")
-    web = told.groups[0]
-    assert (web.owner, web.epoch, web.since_wall_ns, web.intent.to) == ("a", 41, 5 * MS, "b")
-    assert [(one.node, one.alive, one.drained) for one in told.members] == [
-        ("a", True, False),
-        ("b", False, False),
-        ("c", True, True),
-    ]
-    desk.nodes.dead.add("a")
-    assert ask(desk.operator.status("prod")).groups[0].owner == ""
