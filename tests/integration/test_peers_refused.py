@@ -115,9 +115,10 @@ def test_who_waits_to_be_dialed_finds_out_why_he_is_not(
         stranger = Papers(tmp_path / "stranger", "n1")
         n1, n2 = Node("n1", stranger.credentials("n1")), Node("n2", papers.credentials("n2"))
         async with running(n1, n2):
-            n2.meet(n1, ("n0", "127.0.0.1:1"))
+            n2.meet(n1, ("n0", "127.0.0.1:1"), ("n00", "a..b:1"))
             assert "its certificate" in await n2.refuses("n1", "wrong-ca")
             await n2.refuses("n0", "unreachable")
+            await n2.refuses("n00", "bad-endpoint")
 
     asyncio.run(scenario())
 

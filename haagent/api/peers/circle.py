@@ -28,6 +28,8 @@ _LOG: Final = logging.getLogger("haagent.peers")
 PEERS_MOST: Final = 256
 FORGOTTEN: Final[Duration] = 600 * S
 """How long after its stream has ended a peer is remembered that nobody names any more."""
+_QUIET: Final[Duration] = 1 * S
+"""How often it is said at most that a peer has connected."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Link:
     ended_at: Instant = 0
     error: Refused | None = None
     shunned_until: Instant = 0
+    quiet_until: Instant = 0
     status: NodeStatus | None = None
     task: asyncio.Task[None] | None = None
 
@@ -94,7 +97,10 @@ class Circle:
         link.version, link.release, link.incarnation = version, theirs.release, theirs.incarnation
         link.since_wall, link.error = time.time_ns(), None
         self.counters["streams"] += 1
-        _LOG.info("peers: %s: connected, it runs %s, protocol version %d", link.name, theirs.release, version)
+        now = self.clock()
+        if now >= link.quiet_until:
+            _LOG.info("peers: %s: connected, it runs %s, protocol version %d", link.name, theirs.release, version)
+            link.quiet_until = now + _QUIET
         session.ping()
         if self.status is not None:
             session.status(self.status)

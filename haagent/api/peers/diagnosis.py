@@ -32,6 +32,8 @@ async def diagnose(endpoint: Endpoint, credentials: Credentials | None, name: st
         return Refused(Reason.UNREACHABLE, "it does not answer")
     except OSError as error:
         return Refused(Reason.UNREACHABLE, (error.strerror or str(error)).lower())
+    except UnicodeError:
+        return Refused(Reason.ENDPOINT, f"{endpoint.host} is no name of a host")
 
 
 async def _handshake(endpoint: Endpoint, credentials: Credentials, name: str) -> Refused | None:

@@ -7,6 +7,7 @@ next heartbeat is soon.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from haagent.core.units import Duration, Instant
 from haagent.runtime.clock import boottime
 from haagent.runtime.ports import Deliver
 from haagent.v1.status_pb2 import NodeStatus
+
+_LOG: Final = logging.getLogger("haagent.peers")
 
 _TICK: Final = 1.0
 _STATUS_TICKS: Final = 5
@@ -200,9 +203,8 @@ class GrpcPeers:
         link.endpoint = endpoint
         if link.task is not None:
             self._end(link.task)
-            if link.session is not None:
-                link.session.end(Refused(Reason.MOVED, endpoint))
         link.task = asyncio.create_task(keep(self._circle, link), name=f"stream with {link.name}")
+        link.task.add_done_callback(_failed)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._ended.add(task)
@@ -236,6 +238,11 @@ class GrpcPeers:
                     self._end(link.task)
         if ticks % _STATUS_TICKS == 0:
             self._tell()
+
+
+def _failed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("peers: %s: given up, until the agent is restarted", task.get_name(), exc_info=error)
 
 
 def _state(link: Link) -> PeerState:

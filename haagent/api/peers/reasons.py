@@ -57,12 +57,11 @@ class Reason(StrEnum):
     SILENT = "silent"
     REPLACED = "replaced"
     RENEWED = "ca-changed"
-    MOVED = "endpoint-changed"
     CLOSED = "closed"
     STOPPED = "stopped"
 
 
-EXPECTED: Final = frozenset({Reason.REPLACED, Reason.RENEWED, Reason.MOVED, Reason.CLOSED, Reason.STOPPED})
+EXPECTED: Final = frozenset({Reason.REPLACED, Reason.RENEWED, Reason.CLOSED, Reason.STOPPED})
 """Ends of a stream that nobody is to blame for: told as information."""
 
 
