@@ -16,6 +16,7 @@ class Asking(StrEnum):
     INTENT = "intent"
     LOOK = "look"
     FENCE = "fence"
+    OFFER = "offer"
 
 
 class Ask(NamedTuple):

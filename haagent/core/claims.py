@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from haagent.core.fencing import CLEAR, Verdict
+from haagent.core.heartbeat import NO_OFFER, Offer
 from haagent.core.lease import Held, Lease
 from haagent.core.model import Ask, Asking, Commit, GroupRules, Rules
 from haagent.core.planned import UNPLANNED, Plans
@@ -23,7 +24,8 @@ class Situation:
     """What a decision rests on. `faults`: why this node must not own the group now, by name; empty if it may.
 
     `fence`: whether a claim must wait until who held the group is fenced. `unseen`: the faults are not known yet, for
-    the kernel has not told of all interfaces that the group needs.
+    the kernel has not told of all interfaces that the group needs. `failsafe`: whether promises carry what this node
+    owns; `carried`: and this group, by its record. `until`: when the right to it ends, by lease or promises.
     """
 
     rules: Rules
@@ -36,11 +38,16 @@ class Situation:
     fence: Verdict = CLEAR
     unseen: bool = False
     plans: Plans = UNPLANNED
+    failsafe: bool = False
+    carried: bool = False
+    until: Instant = 0
+    offer: Offer = NO_OFFER
 
 
 def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
     """Whether the newest record makes this node the owner: it names us, and the lease has run without a break since.
 
+    One of the revision at which the chain began was written by that renewal, over the record as it was (`Renewals`).
     And it tells challengers that know nothing else of us how long to wait: our lease must not run longer. Nor may the
     lease key have been made anew since: only the record shows that to who saw the key gone before and after.
     """
@@ -49,7 +56,7 @@ def is_ours(view: View, rules: Rules, lease: Lease, group: str) -> bool:
         record is not None
         and isinstance(lease, Held)
         and named(view, rules, group)
-        and view.record_revision(group) > lease.since
+        and view.record_revision(group) >= lease.since
         and view.record_revision(group) >= lease.created
         and lease.ttl <= record.ttl
     )
@@ -77,8 +84,10 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
         ttl=rules.ttl,
         epoch=epoch(at) + 1,
         clean=False,
-        candidates=at.view.candidates(at.group.name, rules),
+        candidates=(names := at.view.candidates(at.group.name, rules)),
+        machines=at.view.machines(names, rules),
         reason=_claim_reason(before, rules),
+        failsafe=rules.failsafe,
     )
     return _change_owner(ask, claim_guards(at, lease), record, at), record
 
@@ -86,12 +95,17 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
 def claim_guards(at: Situation, lease: Held) -> tuple[Guard, ...]:
     """What must still be so when the claim is done: the record, our own lease key, and the old holder's lease key.
 
+    And our own member key: that a new incarnation has written it anew is the end of all claims of the one before.
     Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`. The holder's only while
     it may still be renewed by the incarnation that the record names: not after a clean release, and not when another
     incarnation has taken the key over, whose renewals would only get in the way.
     """
     view, me = at.view, at.rules.node
-    guards = [_record_unchanged(at), Guard(Key(Kind.LEASES, me), lease.created, created=True)]
+    guards = [
+        record_unchanged(at),
+        Guard(Key(Kind.LEASES, me), lease.created, created=True),
+        Guard(Key(Kind.MEMBERS, me), view.member_revision(me)),
+    ]
     record = view.record(at.group.name)
     if record is not None and record.node != me and not record.clean and not _taken_over(view, record):
         guards.append(Guard(Key(Kind.LEASES, record.node), view.lease_revision(record.node)))
@@ -117,9 +131,11 @@ def release(at: Situation, ask: Ask, why: str) -> tuple[Commit, OwnerRecord] | N
     record = at.view.record(at.group.name)
     if record is None:
         return None
-    after = replace(record, clean=True, candidates=at.view.candidates(at.group.name, at.rules), reason=why)
+    names = at.view.candidates(at.group.name, at.rules)
+    machines = at.view.machines(names, at.rules)
+    after = replace(record, clean=True, candidates=names, machines=machines, reason=why)
     put = Put(Key(Kind.OWNERS, at.group.name), after)
-    return Commit(ask, (_record_unchanged(at),), (put,), (), patience=at.rules.ttl), after
+    return Commit(ask, (record_unchanged(at),), (put,), (), patience=at.rules.ttl), after
 
 
 def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | None:
@@ -137,16 +153,18 @@ def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | N
         ttl=at.view.evidence[incarnation].ttl,
         epoch=epoch(at) + 1,
         clean=False,
-        candidates=at.view.candidates(at.group.name, at.rules),
+        candidates=(names := at.view.candidates(at.group.name, at.rules)),
+        machines=at.view.machines(names, at.rules),
         reason=f"handover from {at.rules.node}",
+        failsafe=at.rules.failsafe,
     )
-    return _change_owner(ask, (_record_unchanged(at),), record, at), record
+    return _change_owner(ask, (record_unchanged(at),), record, at), record
 
 
 def wish(at: Situation, ask: Ask) -> Commit:
     """Ask the present owner, by its epoch, to hand the group to us. An operator's intent is not written over."""
     key = Key(Kind.INTENTS, at.group.name)
-    guards = (_record_unchanged(at), Guard(key, at.view.intent_revision(at.group.name)))
+    guards = (record_unchanged(at), Guard(key, at.view.intent_revision(at.group.name)))
     return Commit(ask, guards, (Put(key, Intent(at.rules.node, epoch(at), PREEMPT)),), (), patience=at.rules.ttl)
 
 
@@ -175,7 +193,8 @@ def able(at: Situation, node: str) -> str | None:
     return member.incarnation if at.view.alive(member.incarnation, at.now) else None
 
 
-def _record_unchanged(at: Situation) -> Guard:
+def record_unchanged(at: Situation) -> Guard:
+    """That the group's record is as the view has it."""
     return Guard(Key(Kind.OWNERS, at.group.name), at.view.record_revision(at.group.name))
 
 

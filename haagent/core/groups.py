@@ -7,7 +7,9 @@ from dataclasses import replace
 from haagent.core import claims, fitness, ownership, policy, roles, vrrp
 from haagent.core.claims import Situation
 from haagent.core.context import Context, Timer
+from haagent.core.failsafe import Failsafe
 from haagent.core.fencing import Fences
+from haagent.core.heartbeat import NO_OFFER, Offer, Tenure
 from haagent.core.lease import Held
 from haagent.core.membership import Membership
 from haagent.core.model import (
@@ -15,6 +17,8 @@ from haagent.core.model import (
     AddressesRemoved,
     Announce,
     Ask,
+    Asking,
+    Commit,
     Committed,
     GroupRules,
     KernelFailed,
@@ -27,25 +31,31 @@ from haagent.core.model import (
 )
 from haagent.core.ownership import Decision, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.planning import Planning
-from haagent.core.records import OwnerRecord
+from haagent.core.promises import Promises
+from haagent.core.records import Candidate, OwnerRecord
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
-from haagent.core.units import NEVER
+from haagent.core.units import NEVER, Instant
 
 
 class Groups:
     """Keeps `states` and `roles` by group, and `fences`. `touched`: those that the present step has decided on."""
 
-    def __init__(self, context: Context, renewals: Renewals, membership: Membership, speech: Speech) -> None:
+    def __init__(
+        self, context: Context, renewals: Renewals, failsafe: Failsafe, membership: Membership, speech: Speech
+    ) -> None:
         self.states: dict[str, GroupState] = {}
         self.roles: dict[str, Role] = {}
         self.touched: set[str] = set()
         self.stopping = False
         self.fences = Fences(context)
         self._planning = Planning(context)
+        self.promises = Promises(context)
+        self._offers: dict[str, Offer] = {}
         self._retiring: set[str] = set()
         self._context = context
         self._renewals = renewals
+        self._failsafe = failsafe
         self._membership = membership
         self._speech = speech
 
@@ -57,6 +67,30 @@ class Groups:
         """Why this node, though it may be fit, must not claim a group now, by group: paused, or drained."""
         found = {name: policy.barred(self._situation(name)) for name in self.states}
         return {name: why for name, why in found.items() if why}
+
+    def tenures(self) -> dict[Tenure, frozenset[Candidate]]:
+        """What this node owns, by which epoch, and who may claim it: who its record names, or may name by now."""
+        found: dict[Tenure, frozenset[Candidate]] = {}
+        for name, state in self.states.items():
+            record = self._context.view.record(name)
+            if isinstance(state, Owning) and record is not None:
+                found[Tenure(name, record.epoch)] = record.named | state.offer.names
+        return found
+
+    def right(self, name: str) -> Instant:
+        """Until when this node may answer for the group, if it owns it: by its lease, or by promises. 0: no longer."""
+        context, held = self._context, self._renewals.lease
+        ours = claims.is_ours(context.view, context.rules, held, name)
+        until = held.held_until if ours and isinstance(held, Held) else 0
+        return max(until, self._failsafe.until) if self._carried(name) else until
+
+    def _carried(self, name: str) -> bool:
+        record = self._context.view.record(name)
+        return (
+            record is not None
+            and claims.named(self._context.view, self._context.rules, name)
+            and self._failsafe.carries(Tenure(name, record.epoch))
+        )
 
     def given_up(self) -> bool:
         """Whether nothing is held, nothing is under way, and no record names us."""
@@ -135,11 +169,20 @@ class Groups:
             fence=self.fences.verdict(name),
             unseen=fitness.unseen(group, membership.interfaces),
             plans=self._planning.plans(name),
+            failsafe=self._failsafe.since > 0,
+            carried=self._carried(name),
+            until=self.right(name),
+            offer=self._offers.get(name, NO_OFFER),
         )
 
     def _become(self, name: str, decision: Decision) -> None:
         before, (after, effects) = self.states[name], decision
+        for effect in effects:
+            if isinstance(effect, Commit) and effect.ask.kind is Asking.CLAIM:
+                self.promises.claimed(effect)
         self.states[name] = after
+        if isinstance(after, Owning):
+            self._offers[name] = after.offer  # kept beyond the state: what was written may still be done
         self.touched.add(name)
         self._context.out += effects
         self._context.timers.set(Timer("group", name), ownership.due(after))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from haagent.core.units import Duration
+from haagent.core.records import Candidate, Revision
+from haagent.core.units import NEVER, Duration, Instant
 
 
 class Tenure(NamedTuple):
@@ -31,9 +32,13 @@ class HeartbeatReceived:
 
 @dataclass(frozen=True, slots=True)
 class PromiseReceived:
-    """The node promised to claim none of these groups from `incarnation` for a while, counted from its `round`."""
+    """The node promised to claim none of these groups from `incarnation` for a while, counted from its `round`.
+
+    `machine`: which one of those that go by this node's name. Like the name, its certificate vouches for it.
+    """
 
     node: str
+    machine: str
     incarnation: str
     round: int
     tenures: tuple[Tenure, ...]
@@ -59,9 +64,26 @@ class SendHeartbeat:
 
 @dataclass(frozen=True, slots=True)
 class SendPromise:
-    """Promise the peer what its heartbeat asked for, or what of it can be promised."""
+    """Promise the peer what its heartbeat asked for, or what of it can be promised; `machine` is our own."""
 
     to: str
+    machine: str
     incarnation: str
     round: int
     tenures: tuple[Tenure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an owner wrote of its candidates, and is not shown yet: `names`, over the record of `revision`.
+
+    `again_at`: when to look at it again; `away_since`: since when candidates are missing.
+    """
+
+    names: frozenset[Candidate] = frozenset()
+    revision: Revision = 0
+    again_at: Instant = NEVER
+    away_since: Instant | None = None
+
+
+NO_OFFER: Final = Offer()

@@ -69,6 +69,7 @@ class Membership:
             fitness.sources(rules.groups.values(), self.interfaces),
             dict(self.standings),
             rules.endpoint,
+            rules.machine,
         )
         if context.view.members.get(rules.node) == value:
             return

@@ -78,7 +78,7 @@ class Rules:
     `gated`: a gate in the kernel ends what an incarnation may answer for, even if that died. `fence`: how long the
     fencing of a holder that lapsed may take, which must be confirmed before it is claimed from; 0: none is asked for.
     `failsafe`: how long the promises of all candidates may carry what is owned while etcd is away; 0: not at all.
-    `endpoint`: where peers reach this node (`host:port`), empty when it has none.
+    `endpoint`: where peers reach this node (`host:port`), empty when it has none. `machine`: which machine this is.
     """
 
     node: str
@@ -94,6 +94,7 @@ class Rules:
     fence: Duration = 0
     failsafe: Duration = 0
     endpoint: str = ""
+    machine: str = ""
 
 
 # --- events --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from haagent.core import claims, fitness, vrrp
 from haagent.core.context import RENEW, Context
+from haagent.core.failsafe import Failsafe
 from haagent.core.groups import Groups
 from haagent.core.lease import Held, Lease
 from haagent.core.membership import Membership
@@ -24,6 +25,7 @@ from haagent.core.model import (
     Committed,
     Effect,
     Event,
+    ExtendAddresses,
     FenceConfirmed,
     FenceRefused,
     FenceTimedOut,
@@ -58,10 +60,11 @@ class Node:
 
     def __init__(self, rules: Rules) -> None:
         self._context = Context(rules)
-        self._renewals = Renewals(self._context)
+        self._failsafe = Failsafe(self._context)
+        self._renewals = Renewals(self._context, self._failsafe)
         self._membership = Membership(self._context)
         self._speech = Speech(self._context)
-        self._groups = Groups(self._context, self._renewals, self._membership, self._speech)
+        self._groups = Groups(self._context, self._renewals, self._failsafe, self._membership, self._speech)
         self._resigned = False
 
     # --- what the shell may look at
@@ -85,6 +88,14 @@ class Node:
     @property
     def roles(self) -> dict[str, Role]:
         return self._groups.roles
+
+    @property
+    def failsafe(self) -> Failsafe:
+        return self._failsafe
+
+    def right(self, group: str) -> Instant:
+        """Until when this node may answer for the group, if it owns it. 0: not at all."""
+        return self._groups.right(group)
 
     @property
     def stopping(self) -> bool:
@@ -123,10 +134,11 @@ class Node:
     def feed(self, event: Event, now: Instant) -> tuple[Effect, ...]:
         """Take in one event; returns what is to be done. The lapse comes first, whatever the event says."""
         self._begin(now)
-        if self._renewals.lapse_if_over():
-            self._groups.decide_all()
+        self._lapse_if_over()
         self._take(event)
         self._run_timers()
+        if self._failsafe.since:
+            self._settle()
         if self.stopping:
             self._maybe_resign()
         return tuple(self._context.out)
@@ -139,11 +151,43 @@ class Node:
             state = self.groups[name]
             owning = isinstance(state, Owning)
             assert not isinstance(state, Fencing) or isinstance(lease, Held), f"{name}: fences without a lease"
-            assert not owning or claims.is_ours(self.view, self.rules, lease, name), f"{name}: owned by no record"
+            assert not owning or self.right(name) > self._context.now, f"{name}: owned by no record"
             for router in self.rules.groups[name].routers:
                 here = self._speech.group_of[router.name] == name  # not in one that a reload takes it from
                 speaks = here and isinstance(self.routers[router.name].phase, vrrp.Master)
                 assert not speaks or owning, f"{router.name} speaks without owning"
+
+    # --- what is held
+
+    def _lapse_if_over(self) -> None:
+        """The lease, or what carries in its place, may have come to its end."""
+        lapsed = self._renewals.lapse_if_over()
+        if self._failsafe.lapse_if_over():
+            self._renewals.tell("promises of the candidates carry it no longer")
+            lapsed = True
+        if lapsed:
+            self._groups.decide_all()
+
+    def _rest_on_promises(self) -> None:
+        """Where etcd is late, promises may carry what is owned further."""
+        self._failsafe.enter(frozenset(self._groups.tenures()), self._held_until())
+
+    def _settle(self) -> None:
+        """What promises carry may be carried by the lease again, or nothing is owned any more."""
+        held_until = self._held_until()
+        if held_until < self._failsafe.until and self._groups.owned():
+            return
+        self._failsafe.leave()
+        self._renewals.tell("nothing is owned")
+        if held_until:
+            self._context.out.append(ExtendAddresses(held_until))
+        self._groups.decide_all()
+
+    def _held_until(self) -> Instant:
+        """Until when the lease carries all that is owned; 0 if not all of it."""
+        lease, owned = self.lease, self._groups.owned()
+        ours = all(claims.is_ours(self.view, self.rules, lease, name) for name in owned)
+        return lease.held_until if ours and isinstance(lease, Held) else 0
 
     # --- events
 
@@ -154,7 +198,7 @@ class Node:
         context.out.clear()
         self._groups.touched.clear()
 
-    def _take(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case an event
+    def _take(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         match event:
             case Watched():
                 for seen in self.view.watch(event, self.rules, self._context.now):
@@ -173,6 +217,7 @@ class Node:
             case AddressSeenElsewhere():
                 self._speech.disputed(event)
             case GateClosed(why):
+                self._failsafe.give_up()
                 self._renewals.give_up(f"the gate is closed: {why}")
                 self._groups.decide_all()
             case InterfaceChanged():
@@ -180,8 +225,11 @@ class Node:
             case FenceConfirmed() | FenceRefused() | FenceTimedOut():
                 self._groups.fences.answered(event)
                 self._groups.decide_all()
-            case HeartbeatReceived() | PromiseReceived():
-                pass
+            case HeartbeatReceived():
+                self._groups.promises.asked(event)
+            case PromiseReceived():
+                self._failsafe.promised(event)
+                self._rest_on_promises()
             case WallClockRead(offset):
                 self._context.wall_ahead = offset
                 self._groups.decide_all()
@@ -189,6 +237,8 @@ class Node:
                 self._groups.window(event)
             case RulesChanged(rules):
                 self._groups.reload(rules)
+                self._failsafe.limit()
+                self._lapse_if_over()
             case StopRequested():
                 self._groups.stopping = True
                 self._groups.assess_all()
@@ -202,10 +252,7 @@ class Node:
         while (timer := context.timers.pop(context.now)) is not None:
             match timer.what:
                 case "renew" if not self._resigned:
-                    held = isinstance(self.lease, Held)
-                    self._renewals.ask(self._groups.owned())
-                    if held and not isinstance(self.lease, Held):
-                        self._groups.decide_all()
+                    self._renew()
                     self._membership.sync(self.lease)
                     self.view.drop_expired(context.now)
                     self._groups.fences.forget()
@@ -223,12 +270,24 @@ class Node:
                 case _:
                     pass  # "lapse" was seen to before all else; the others are of what is gone
 
+    def _renew(self) -> None:
+        held, round_before = isinstance(self.lease, Held), self.lease.questions.round
+        self._renewals.ask(self._groups.owned())
+        if held and not isinstance(self.lease, Held):
+            self._groups.decide_all()
+        questions = self.lease.questions
+        if questions.round > round_before:
+            self._failsafe.ask(questions.round, questions.asked[-1].ttl, self._groups.tenures())
+            self._rest_on_promises()
+
     def _list(self, event: Listed) -> None:
         context = self._context
         rewound = self.view.rewound(event)
         if rewound:
             context.alarm("etcd-rewound", "etcd", "its history is another one: wiped or restored")
-            self.view.forget()
+            self.view.forget(frozenset(self._groups.owned()))
+            self._groups.promises.start_over()
+            self._failsafe.give_up()
             for kind, subject in [alarm for alarm in self.alarms if alarm[0] == "unreadable"]:
                 context.calm(kind, subject)
             self._renewals.start_over("etcd was wiped or restored")
@@ -278,7 +337,11 @@ class Node:
                 self._renewals.unanswered(event.why)
             case Asking.MEMBER:
                 self._membership.answered(ask)
-            case Asking.RENEW | Asking.CLAIM | Asking.RELEASE | Asking.INTENT | Asking.LOOK | Asking.FENCE:
+            case Asking.CLAIM if not isinstance(event, Unanswered):
+                self._groups.promises.answered(event)
+            case (
+                Asking.RENEW | Asking.CLAIM | Asking.RELEASE | Asking.INTENT | Asking.LOOK | Asking.FENCE | Asking.OFFER
+            ):
                 pass
         waits = ask.kind in (Asking.CLAIM, Asking.RELEASE) and ask.name in self.groups
         if isinstance(event, Refused):

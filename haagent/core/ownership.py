@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from haagent.core import claims, policy
+from haagent.core import claims, offering, policy
 from haagent.core.claims import Situation
 from haagent.core.fencing import Clear, Resting
 from haagent.core.lease import Held
 from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, Rules, VirtualAddress
+from haagent.core.offering import NO_OFFER, Offer
 from haagent.core.records import OwnerRecord, Revision
 from haagent.core.units import MS, NEVER, Duration, Instant
 
@@ -73,6 +74,7 @@ class Owning:
     """The owner, by `epoch` and `since` then. `ready` once the kernel confirmed the addresses.
 
     `look_at`: when policies may want something without an event. `tidied`: of the intent that was asked to be deleted.
+    `offer`: what was written of the candidates (`haagent.core.offering`).
     """
 
     serial: int
@@ -81,6 +83,7 @@ class Owning:
     since: Instant = 0
     look_at: Instant = NEVER
     tidied: Revision = 0
+    offer: Offer = NO_OFFER
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def due(state: GroupState) -> Instant:
         case Claiming():
             return state.give_up_at
         case Owning():
-            return state.look_at
+            return min(state.look_at, state.offer.again_at)
         case Fencing():
             return NEVER
         case Leaving():
@@ -175,14 +178,15 @@ def _adopt(state: Adopting, at: Situation) -> Decision:
         return state, ()
     if at.faults or policy.barred(at):
         return _sweep(state.serial, at.group, at.now)
-    if not isinstance(at.lease, Held):
-        return state, ()
+    own = at.view.members.get(at.rules.node)
+    if not isinstance(at.lease, Held) or own is None or own.incarnation != at.rules.incarnation:
+        return state, ()  # a claim before our member key is written would be refused by that
     return _claim(state, at, at.lease)
 
 
 def _follow(state: Following, at: Situation) -> Decision:
     group = at.group.name
-    if claims.is_ours(at.view, at.rules, at.lease, group):
+    if _may_begin(at):
         return _begin_to_own(state.serial, at)
     barred = policy.barred(at)
     if (at.faults or barred) and claims.named(at.view, at.rules, group):
@@ -218,7 +222,7 @@ def _claim(state: Adopting | Following, at: Situation, lease: Held) -> Decision:
 
 
 def _await_claim(state: Claiming, at: Situation) -> Decision:
-    if claims.is_ours(at.view, at.rules, at.lease, at.group.name):
+    if _may_begin(at):
         return _begin_to_own(state.serial, at)
     if at.now >= state.give_up_at or not isinstance(at.lease, Held):
         return _claimed_nothing(state, at.now, at)
@@ -274,10 +278,15 @@ def _maybe_preempt(state: Following, at: Situation) -> Decision:
 # --- owning
 
 
+def _may_begin(at: Situation) -> bool:
+    """Whether the record makes us the owner. Not while promises carry something: they are not about this."""
+    return not at.failsafe and claims.is_ours(at.view, at.rules, at.lease, at.group.name)
+
+
 def _begin_to_own(serial: int, at: Situation) -> Decision:
     assert isinstance(at.lease, Held)
     serial += 1
-    state = Owning(serial, claims.epoch(at), ready=False, since=at.now)
+    state = Owning(serial, claims.epoch(at), ready=False, offer=at.offer, since=at.now)
     if at.faults:
         return leave(serial, state.epoch, at, "; ".join(at.faults))
     return state, (InstallAddresses(at.group.name, serial, group_addresses(at.group), at.lease.held_until),)
@@ -290,20 +299,26 @@ def group_addresses(group: GroupRules) -> tuple[VirtualAddress, ...]:
 
 def _own(state: Owning, at: Situation) -> Decision:
     group = at.group.name
-    if not claims.is_ours(at.view, at.rules, at.lease, group):
-        why = "the lease lapsed" if not isinstance(at.lease, Held) else _loss(at)
-        return leave(state.serial, state.epoch, at, why)
+    ours = claims.is_ours(at.view, at.rules, at.lease, group)
+    if not ours and not at.carried:
+        return leave(state.serial, state.epoch, at, _loss(at))
     if at.faults:
         return leave(state.serial, state.epoch, at, "; ".join(at.faults))
+    if not ours:
+        return replace(state, look_at=at.until, offer=replace(state.offer, again_at=at.until)), ()
+    offer, effects = offering.keep(state.offer, at)
     match policy.owner(at, state.epoch, state.since):
         case policy.Move(to, why):
             return leave(state.serial, state.epoch, at, why, to=to)
         case policy.Stay(until, expired):
             forget = expired and (expired != state.tidied or at.now >= state.look_at)  # again if it still stands
-            return replace(state, look_at=until, tidied=expired), (claims.forget_intent(at),) if forget else ()
+            tidying = (claims.forget_intent(at),) if forget else ()
+            return replace(state, look_at=until, tidied=expired, offer=offer), (*effects, *tidying)
 
 
 def _loss(at: Situation) -> str:
+    if not isinstance(at.lease, Held) and not at.failsafe:
+        return "the lease lapsed"
     record = at.view.record(at.group.name)
     if record is None:
         return "the ownership record is gone or unreadable"
@@ -320,9 +335,9 @@ def installed(state: GroupState, serial: int, at: Situation) -> Decision:
 def refresh(state: GroupState, at: Situation) -> Decision:
     """The group's rules changed: an owner makes the kernel follow, without letting go."""
     after, effects = decide(state, at)
-    if isinstance(state, Owning) and isinstance(after, Owning) and isinstance(at.lease, Held):
+    if isinstance(state, Owning) and isinstance(after, Owning):
         after = replace(after, serial=after.serial + 1)
-        install = InstallAddresses(at.group.name, after.serial, group_addresses(at.group), at.lease.held_until)
+        install = InstallAddresses(at.group.name, after.serial, group_addresses(at.group), at.until)
         return after, (*effects, install)
     return after, effects
 

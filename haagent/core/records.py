@@ -53,14 +53,22 @@ class LeaseValue:
     round: int
 
 
+class Candidate(NamedTuple):
+    """A node that may claim a group soon, and which machine goes by that name: a promise binds only who gave it."""
+
+    node: str
+    machine: str
+
+
 @dataclass(frozen=True, slots=True)
 class OwnerRecord:
     """`owners/<group>`: who owns the group, by which epoch (the fencing token, which only grows).
 
     `clean` says that the owner's kernel no longer answered when this was written: anyone may claim at once. The
     record then still names the last owner. `ttl` is how long that incarnation's lease runs at the longest.
-    `candidates` are the nodes whose promises can extend the lease while etcd is away; who is none of them claims no
-    earlier than `failsafe` after the last sign of the owner in etcd (0: promises extend nothing, all wait alike).
+    `candidates` are the nodes whose promises can extend the lease while etcd is away, `machines` which machines go by
+    these names, in the same order. Who is none of them claims no earlier than `failsafe` after the last sign of the
+    owner in etcd (0: promises extend nothing, all wait alike).
     """
 
     node: str
@@ -72,6 +80,12 @@ class OwnerRecord:
     candidates: tuple[str, ...]
     reason: str
     failsafe: Duration = 0
+    machines: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> frozenset[Candidate]:
+        """The candidates, with their machines."""
+        return frozenset(map(Candidate, self.candidates, self.machines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,8 @@ class Standing:
 class MemberValue:
     """`members/<node>`: what the others must know of a node. `addresses` are the packed sources of its adverts.
 
-    `endpoint` is where its peers reach it (`host:port`), empty when it has no peers.
+    `endpoint` is where its peers reach it (`host:port`), empty when it has no peers. `machine` tells it from another
+    one that goes by the same name; a restart, or a reboot, does not change it.
     """
 
     incarnation: str
@@ -94,6 +109,7 @@ class MemberValue:
     addresses: tuple[bytes, ...]
     standings: Mapping[str, Standing]
     endpoint: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from haagent.core import lease
 from haagent.core.context import LAPSE, RENEW, Context
+from haagent.core.failsafe import Failsafe
 from haagent.core.lease import Held, Lease
 from haagent.core.model import Ask, Asking, Commit, ExtendAddresses, LeaseChanged, Resync
 from haagent.core.records import Guard, Key, Kind, LeaseValue, Put, Revision, Seen
@@ -19,11 +20,16 @@ SILENT_AFTER = 2
 
 
 class Renewals:
-    """Keeps `lease`, the node's lease. `owned` names the groups that the node owns now."""
+    """Keeps `lease`, the node's lease. `owned` names the groups that the node owns now.
 
-    def __init__(self, context: Context) -> None:
+    While promises carry what is owned (`failsafe`), that the lease lapses or runs again is not told: nothing changes.
+    """
+
+    def __init__(self, context: Context, failsafe: Failsafe) -> None:
         self.lease: Lease = lease.start(0)
         self._context = context
+        self._failsafe = failsafe
+        self._told = False
         self._unseen: tuple[Revision, Instant] | None = None
         self._unanswered = 0
 
@@ -44,7 +50,14 @@ class Renewals:
         if isinstance(self.lease, Held):
             late = max(0, self._context.now - self.lease.held_until)
             self.lease = lease.lapse(self.lease)
-            self._context.out.append(LeaseChanged(False, why, late))
+            self.tell(why, late)
+
+    def tell(self, why: str, late: Duration = 0) -> None:
+        """Say whether anything is held now, if that is news."""
+        held = isinstance(self.lease, Held) or self._failsafe.since > 0
+        if held is not self._told:
+            self._told = held
+            self._context.out.append(LeaseChanged(held, why, late))
 
     def start_over(self, why: str) -> None:
         """Another history of etcd begins: revisions of the old one will never be shown."""
@@ -63,6 +76,7 @@ class Renewals:
         if not streamed:
             return False
         before = self.lease
+        self._failsafe.shown(*(one.asked_at for one in before.questions.asked if one.round == value.round))
         self.lease = lease.shown(before, value, seen.created, seen.revision, context.rules.margin, context.now)
         if not isinstance(self.lease, Held):
             return False
@@ -70,11 +84,11 @@ class Renewals:
         self._unanswered = 0
         context.calm("etcd-silent", "etcd")
         if isinstance(before, Held):
-            if self.lease.held_until > before.held_until:
+            if self.lease.held_until > before.held_until and not self._failsafe.since:
                 context.out.append(ExtendAddresses(self.lease.held_until))
             # By another ttl, or by a key made anew, a record may no longer be ours.
             return (self.lease.ttl, self.lease.created) != (before.ttl, before.created)
-        context.out.append(LeaseChanged(True, "renewals are seen"))
+        self.tell("renewals are seen")
         if self.lease.held_until - context.now < context.rules.ttl // 2:
             # It was asked while etcd did not answer. A claim on what is left of it would lapse before the next one.
             self.now()
@@ -132,18 +146,23 @@ class Renewals:
 
         All of them when the lease key is gone: who saw it gone, and later finds it gone again, must not take that for
         silence in between. Else those that allow for less than a ttl that got longer, for whoever knows only the
-        record waits by it; what does not fit in one transaction keeps the shorter ttl until the next.
+        record waits by it; what does not fit in one transaction keeps the shorter ttl until the next. And those that
+        are older than the lease, which lapsed while promises carried them.
         """
         view, ttl = self._context.view, self._context.rules.ttl
         records = [(name, record) for name in owned if (record := view.record(name)) is not None]
         if not self._key_is_gone():
-            records = [(name, record) for name, record in records if record.ttl < ttl]
+            records = [(name, record) for name, record in records if record.ttl < ttl or self._is_older(name)]
         later = records[REWRITTEN_AT_MOST:]
         puts = [
             Put(Key(Kind.OWNERS, name), replace(record, ttl=max(ttl, record.ttl)))
             for name, record in records[:REWRITTEN_AT_MOST]
         ]
         return min([ttl, *(record.ttl for _, record in later)]), tuple(puts)
+
+    def _is_older(self, group: str) -> bool:
+        """Whether the group's record was written before this lease began."""
+        return not isinstance(self.lease, Held) or self._context.view.record_revision(group) < self.lease.since
 
     def _key_is_gone(self) -> bool:
         """Whether the lease key does not show this incarnation: gone, rubbish, or another's."""

@@ -10,10 +10,13 @@ predecessor, whose ownership records lapse as if it had fallen silent.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from haagent.core.heartbeat import Tenure
 from haagent.core.model import Listed, Rules, Watched
 from haagent.core.records import (
+    Candidate,
     Intent,
     Key,
     Kind,
@@ -30,16 +33,36 @@ from haagent.core.units import NEVER, Duration, Instant
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Until when an incarnation may still hold: by its newest lease renewal seen, and by records that name it."""
+    """Until when an incarnation may still hold: by its newest lease renewal seen, and by records that name it.
+
+    `seen_at`: when the newest of either was seen. Promises of others may let it hold beyond what etcd shows.
+    """
 
     node: str
     by_lease: Instant
     by_record: Instant
     ttl: Duration
+    seen_at: Instant
 
     @property
     def expires_at(self) -> Instant:
         return self.by_lease if self.by_lease > self.by_record else self.by_record
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A promise of ours: to claim nothing from who owns by this epoch, until then."""
+
+    epoch: int
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The last record of a group that has none now. `followed`: the stream showed that record, and then its end."""
+
+    record: OwnerRecord
+    followed: bool
 
 
 def patience(ttl: Duration, guard: Duration) -> Duration:
@@ -69,6 +92,9 @@ class View:
         self.intents: dict[str, Intent] = {}
         self.orders = Orders()
         self.by_source: dict[bytes, str] = {}
+        self.given: dict[str, Given] = {}
+        self.lost: dict[str, Lost] = {}
+        self.last_owned: frozenset[str] = frozenset()
         self._sightings: dict[Key, Revision] = {}
 
     # --- learning
@@ -77,9 +103,13 @@ class View:
         """Whether this list is of another history than the one observed so far: etcd was wiped or restored."""
         return self.cluster is not None and (listed.cluster != self.cluster or listed.revision < self.revision)
 
-    def forget(self) -> None:
-        """Begin to observe anew. Evidence stays: who held may still hold."""
+    def forget(self, owned: frozenset[str]) -> None:
+        """Begin to observe anew. Evidence stays: who held may still hold. `owned`: what we owned by the old history."""
         self.cluster, self.revision, self.observed_since = None, 0, NEVER
+        self.last_owned = owned
+        for group, seen in self.records.items():
+            if isinstance(seen.value, OwnerRecord):
+                self.lost[group] = Lost(seen.value, followed=False)
         self.records.clear()
         self.record_seen_at.clear()
         self.leases.clear()
@@ -93,7 +123,8 @@ class View:
         """Take in a list, whole; returns what is news, removals included, and always the node's own lease key."""
         if self.observed_since == NEVER and self.evidence:
             # Another history: what a restored record says of its owner says nothing of who holds by the old one.
-            self.settled_at = now + self._longest_patience(rules)
+            failsafe = max((lost.record.failsafe for lost in self.lost.values()), default=0)
+            self.settled_at = now + max(self._longest_patience(rules), failsafe)
         self.observed_since = now
         self.cluster = listed.cluster
         self.revision = listed.revision
@@ -103,7 +134,7 @@ class View:
         news += [seen for seen in listed.seen if self._sightings.get(seen.key, 0) < seen.revision]
         for seen in news:
             self._doubt(seen, rules, now)
-            self._take(seen, rules, now)
+            self._take(seen, rules, now, followed=False)
         for key in gone:
             del self._sightings[key]
         self._doubt_absent(rules, now)
@@ -118,7 +149,7 @@ class View:
         news: list[Seen] = []
         for seen in watched.seen:
             if self._sightings.get(seen.key, 0) < seen.revision:
-                self._take(seen, rules, now)
+                self._take(seen, rules, now, followed=True)
                 news.append(seen)
             elif seen.key == self._own:
                 news.append(seen)
@@ -138,7 +169,7 @@ class View:
         if seen.revision <= known:
             return False
         self._doubt(seen, rules, now)
-        self._take(seen, rules, now)
+        self._take(seen, rules, now, followed=False)
         return True
 
     def _note_history(self, seen: Seen, now: Instant) -> None:
@@ -171,15 +202,15 @@ class View:
             if record is not None and not record.clean and record.node not in self.leases:
                 self._note_record(record, rules, now)
 
-    def _take(self, seen: Seen, rules: Rules, now: Instant) -> None:
-        """Newer news of one key."""
+    def _take(self, seen: Seen, rules: Rules, now: Instant, followed: bool) -> None:
+        """Newer news of one key; `followed` if nothing about it was missed in between."""
         self._sightings[seen.key] = seen.revision
         kind, name = seen.key
         match kind:
             case Kind.LEASES:
                 self._note_lease(name, seen, rules, now)
             case Kind.OWNERS:
-                self._note_owner(seen, rules, now)
+                self._note_owner(seen, rules, now, followed)
             case Kind.MEMBERS:
                 self._note_member(name, seen.value if isinstance(seen.value, MemberValue) else None)
             case Kind.INTENTS:
@@ -192,10 +223,11 @@ class View:
             case Kind.HISTORY:
                 pass  # for people; what a refused claim shows of it is taken in by `answer`
 
-    def _note_owner(self, seen: Seen, rules: Rules, now: Instant) -> None:
+    def _note_owner(self, seen: Seen, rules: Rules, now: Instant, followed: bool) -> None:
         group = seen.key.name
         before = self.records.get(group)
         self.records[group] = seen
+        self._note_loss(group, before, seen, followed)
         if seen.value is None and (before is None or before.value is None):
             return  # still absent: it is not vanishing again
         self.record_seen_at[group] = now
@@ -203,6 +235,15 @@ class View:
             self._note_epoch(group, seen.value.epoch)
             if not seen.value.clean:
                 self._note_record(seen.value, rules, now)
+
+    def _note_loss(self, group: str, before: Seen | None, seen: Seen, followed: bool) -> None:
+        known = self.lost.get(group)
+        if isinstance(seen.value, OwnerRecord):
+            self.lost.pop(group, None)
+        elif before is not None and isinstance(before.value, OwnerRecord):
+            self.lost[group] = Lost(before.value, followed)
+        elif known is not None:
+            self.lost[group] = Lost(known.record, known.followed and followed)
 
     def _note_epoch(self, group: str, epoch: int) -> None:
         self.epochs[group] = max(epoch, self.epochs.get(group, 0))
@@ -215,13 +256,13 @@ class View:
         if isinstance(seen.value, LeaseValue):
             ttl, before = seen.value.ttl, self.evidence.get(seen.value.incarnation)
             until = now + patience(ttl, rules.guard)
-            self.evidence[seen.value.incarnation] = Evidence(node, until, before.by_record if before else 0, ttl)
+            self.evidence[seen.value.incarnation] = Evidence(node, until, before.by_record if before else 0, ttl, now)
 
     def _note_record(self, record: OwnerRecord, rules: Rules, now: Instant) -> None:
         before = self.evidence.get(record.incarnation)
         until = now + patience(record.ttl, rules.guard)
         by_lease, ttl = (before.by_lease, before.ttl) if before is not None else (0, 0)
-        self.evidence[record.incarnation] = Evidence(record.node, by_lease, until, max(ttl, record.ttl))
+        self.evidence[record.incarnation] = Evidence(record.node, by_lease, until, max(ttl, record.ttl), now)
 
     def _note_member(self, node: str, member: MemberValue | None) -> None:
         before = self.members.pop(node, None)
@@ -236,9 +277,21 @@ class View:
     def drop_expired(self, now: Instant) -> None:
         """Forget incarnations whose evidence has expired: what is not known has expired as well."""
         if len(self.evidence) > 2 * len(self.leases) + 8:
-            self.evidence = {name: one for name, one in self.evidence.items() if one.expires_at > now}
+            named = {record.incarnation for group in self.records if (record := self.record(group)) is not None}
+            self.evidence = {name: one for name, one in self.evidence.items() if one.expires_at > now or name in named}
+
+    def promise(self, tenure: Tenure, ttl: Duration, rules: Rules, now: Instant) -> None:
+        """We promise an owner to claim the group from it no earlier than by a renewal that etcd had shown just now."""
+        before, until = self.given.get(tenure.group), now + patience(ttl, rules.guard)
+        if before is not None and before.epoch == tenure.epoch:
+            until = max(until, before.until)
+        self.given[tenure.group] = Given(tenure.epoch, until)
 
     # --- what follows from it
+
+    def member_revision(self, node: str) -> Revision:
+        """The `mod_revision` of the node's member key; 0 when there is none."""
+        return self._sightings.get(Key(Kind.MEMBERS, node), 0) if node in self.members else 0
 
     def lease_revision(self, node: str) -> Revision:
         """The `mod_revision` of the node's lease key; 0 when there is none."""
@@ -264,21 +317,44 @@ class View:
         """From when on a claim of the group can not meet an owner that still answers. NEVER before the first list."""
         if self.observed_since == NEVER:
             return NEVER
-        return max(self._claimable_at(group, rules), self.settled_at)
+        settled_at = 0 if group in self.last_owned else self.settled_at
+        return max(self._claimable_at(group, rules), settled_at, self._bound_until(group))
 
     def _claimable_at(self, group: str, rules: Rules) -> Instant:
         record = self.record(group)
         seen_at = self.record_seen_at.get(group, self.observed_since)
         if record is None:
-            # Never there, vanished, or unreadable: whoever holds by it sees that within its own lease. Absent before
-            # and after a gap, it may have come and gone in between.
-            return max(seen_at, self.observed_since) + self._longest_patience(rules)
+            return self._unrecorded_until(group, seen_at, rules)
         if record.clean or (record.node == rules.node and record.incarnation == rules.incarnation):
             return seen_at
         if record.node == rules.node and record.host == rules.host:
             return seen_at  # our predecessor: we hold this host's lock, and swept what it left
         known = self.evidence.get(record.incarnation)
-        return known.expires_at if known is not None else seen_at
+        if known is None:
+            return seen_at
+        if _is_candidate(rules, record):
+            return known.expires_at
+        return max(known.expires_at, known.seen_at + record.failsafe)  # we promised nothing: others may have
+
+    def _unrecorded_until(self, group: str, seen_at: Instant, rules: Rules) -> Instant:
+        """The record was never there, vanished, or is unreadable: whoever holds by it may be the last to see that.
+
+        Absent before and after a gap, it may have come and gone in between. Those who were its candidates, by all that
+        etcd ever had of it, have promised whatever may outlast a ttl.
+        """
+        wait, lost = self._longest_patience(rules), self.lost.get(group)
+        if lost is not None and not (lost.followed and _is_candidate(rules, lost.record)):
+            wait = max(wait, lost.record.failsafe)
+        return max(seen_at, self.observed_since) + wait
+
+    def _bound_until(self, group: str) -> Instant:
+        """Our promise binds, whatever etcd shows, unless the group was released cleanly, or has a later epoch."""
+        given, record = self.given.get(group), self.record(group)
+        if given is None:
+            return 0
+        if record is not None and (record.epoch > given.epoch or (record.clean and record.epoch == given.epoch)):
+            return 0
+        return given.until
 
     def _longest_patience(self, rules: Rules) -> Duration:
         longest = max((known.ttl for known in self.evidence.values()), default=rules.ttl)
@@ -306,3 +382,13 @@ class View:
         """The nodes that may own the group: those whose member key lists it, and ourselves; no drained ones."""
         others = {node for node, member in self.members.items() if group in member.standings}
         return tuple(sorted((others | {rules.node}).difference(self.orders.drained)))
+
+    def machines(self, nodes: Iterable[str], rules: Rules) -> tuple[str, ...]:
+        """Which machines go by these names, as their member keys say. Of ourselves we know."""
+        known = {node: self.members[node].machine for node in self.members} | {rules.node: rules.machine}
+        return tuple(known.get(node, "") for node in nodes)
+
+
+def _is_candidate(rules: Rules, record: OwnerRecord) -> bool:
+    """Whether the record counts on a promise of ours: of this machine, not of one that went by our name."""
+    return Candidate(rules.node, rules.machine) in record.named

@@ -138,8 +138,9 @@ def _fields(value: Value) -> dict[str, object]:
                 "candidates": value.candidates,
                 "reason": value.reason[:MAX_TEXT],
                 "failsafe_ms": -(-value.failsafe // MS),
+                "machines": value.machines,
             }
-        case MemberValue(incarnation, version, addresses, standings, endpoint):
+        case MemberValue(incarnation, version, addresses, standings, endpoint, machine):
             return {
                 "v": VERSION,
                 "incarnation": incarnation,
@@ -150,6 +151,7 @@ def _fields(value: Value) -> dict[str, object]:
                     for group, standing in standings.items()
                 },
                 "endpoint": endpoint,
+                "machine": machine,
             }
         case Intent():
             return {
@@ -209,6 +211,7 @@ def _owner(fields: _Fields) -> OwnerRecord:
         candidates=tuple(_names(_list(fields, "candidates", MAX_CANDIDATES), "candidates")),
         reason=_text(fields, "reason"),
         failsafe=_number(fields, "failsafe_ms", *FAILSAFE_MS) * MS,
+        machines=tuple(_or_empty(one, "machines") for one in _list(fields, "machines", MAX_CANDIDATES)),
     )
 
 
@@ -220,15 +223,15 @@ def _member(fields: _Fields) -> MemberValue:
         version=_text(fields, "version"),
         addresses=tuple(_packed(address, "addresses") for address in _list(fields, "addresses", MAX_ADDRESSES)),
         standings={group: _standing(standing) for group, standing in standings.items()},
-        endpoint=_endpoint(fields),
+        endpoint=_or_empty(fields.get("endpoint"), "endpoint"),
+        machine=_or_empty(fields.get("machine"), "machine"),
     )
 
 
-def _endpoint(fields: _Fields) -> str:
-    endpoint = _of(fields, "endpoint", str)
-    if endpoint and not _is_name(endpoint):
-        raise _WrongError(f"endpoint: must be host:port, of at most {MAX_NAME} printable characters, or empty")
-    return endpoint
+def _or_empty(text: object, field: str) -> str:
+    if not isinstance(text, str) or (text and not _is_name(text)):
+        raise _WrongError(f"{field}: must be empty, or 1 to {MAX_NAME} printable characters")
+    return text
 
 
 def _standing(standing: object) -> Standing:

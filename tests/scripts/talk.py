@@ -275,15 +275,16 @@ def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
             return "meet " + " ".join(name for name, _ in peers)
         case SendHeartbeat(to, _, number, _, tenures):
             return f"heartbeat #{number} to {' '.join(to)}: {_tenures(tenures)}"
-        case SendPromise(to, _, number, tenures):
+        case SendPromise(to, _, _, number, tenures):
             return f"promise {to} #{number}: {_tenures(tenures)}"
         case LeaseChanged(held, why):
             return f"lease {'held' if held else 'lost'} ({why})"
 
 
 def _commit_line(commit: Commit) -> str:
-    # That no epoch is given twice is said once, in the unit tests of claims.
-    guards = ", ".join(_guard(guard) for guard in commit.guards if guard.key.kind is not Kind.HISTORY)
+    # That no epoch is given twice, and that our member key is our own, is said once, in the unit tests of claims.
+    unsaid = (Kind.HISTORY, Kind.MEMBERS)
+    guards = ", ".join(_guard(guard) for guard in commit.guards if guard.key.kind not in unsaid)
     match commit.puts[0].value if commit.puts else None:
         case None:
             what = "forget the intent"

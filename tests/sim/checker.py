@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haagent.core.fencing import victim
-from haagent.core.lease import Held
 from haagent.core.model import Asking, Commit, SendAdvert
 from haagent.core.ownership import Leaving, Owning
 from haagent.core.records import Kind, OwnerRecord, Put
@@ -50,11 +49,13 @@ class Checker:
 
     def stepped(self, agent: Agent) -> None:
         """An agent took in an event: has it, or has it lost, the right to answer?"""
-        now, host, lease = self._world.now, agent.host, agent.node.lease
-        until = host.real(lease.held_until) if isinstance(lease, Held) else 0
-        for name, state in agent.node.groups.items():
+        now, host, node = self._world.now, agent.host, agent.node
+        if node.failsafe.since:
+            self._world.totals["steps by promises"] += 1
+        for name, state in node.groups.items():
             rights = self._rights.get(name)
-            if isinstance(state, Owning) and until > now:
+            until = host.real(node.right(name)) if isinstance(state, Owning) else 0
+            if until > now:
                 if rights is None:
                     rights = self._rights[name] = {}
                 rights[host] = (until, agent)
@@ -140,7 +141,6 @@ class Checker:
     def advertised(self, agent: Agent, effect: SendAdvert) -> None:
         """An advert leaves the host."""
         now, node, host = self._world.now, agent.node, agent.host
-        lease = node.lease
         if agent.absent_at(now, now):
             return  # it slept between deciding and sending: the advert is a hint, and late
         group = next(
@@ -149,7 +149,7 @@ class Checker:
         )
         if group is None:
             raise Violation(f"{agent!r} advertises {effect.router}, which is not in its rules")
-        if not isinstance(lease, Held) or host.real(lease.held_until) <= now:
+        if host.real(node.right(group)) <= now:
             raise Violation(f"{agent!r} advertises {effect.router} without a lease")
         record = node.view.record(group)
         if record is None or record.incarnation != node.rules.incarnation:

@@ -29,6 +29,8 @@ GATED = 0.75
 """How many worlds have a gate."""
 FENCING = (0, 0, 0, 0, 200 * MS, 1 * S)
 """How long the fencing plug-in may take, where there is one."""
+FAILSAFE = (0, 2, 5, 10, 30)
+"""For how many ttls promises carry what is owned."""
 LONG_TTL = 12 * S
 """In some worlds: so long that drift alone exceeds margin and guard."""
 TTLS = (300 * MS, 600 * MS, 1 * S, 1 * S, 1 * S, 2 * S, 3 * S, 3 * S)
@@ -48,6 +50,8 @@ class Cluster:
         self.strangers = strangers
         self.size = 0
         self.fence: Duration = 0
+        self.failsafe: Duration = 0
+        self.most_failsafe: Duration = 0
         self.groups: dict[str, GroupRules] = {}
         self.priorities: dict[tuple[str, str], int] = {}
         self._boots = 0
@@ -71,6 +75,8 @@ class Cluster:
         _draw_delays(world)
         apart = Random(f"fencing in {world.seed}")  # a draw more would make another world of every seed
         made.fence = apart.choice(FENCING)
+        made.failsafe = Random(f"failsafe in {world.seed}").choice(FAILSAFE) * ttl
+        made.most_failsafe = made.failsafe
         return made
 
     @classmethod
@@ -144,7 +150,15 @@ class Cluster:
             )
             for name, group in self.groups.items()
         }
-        return Rules(node, incarnation, host, "1", groups, ttl=self.ttl, gated=self.world.gated, fence=self.fence)
+        return Rules(
+            *(node, incarnation, host, "1", groups),
+            ttl=self.ttl,
+            gated=self.world.gated,
+            fence=self.fence,
+            failsafe=self.failsafe,
+            endpoint=f"{node}:8501",
+            machine=host,
+        )
 
     def _priority(self, node: str, group: str) -> int:
         found = self.priorities.get((node, group))
@@ -183,6 +197,11 @@ class Cluster:
         if self.ttl < LONG_TTL:
             self.ttl = self.world.rng.choice(TTLS)
         self.longest = max(self.longest, self.ttl)
+
+    def change_failsafe(self) -> None:
+        """Promises carry for longer, or shorter, or not at all, for everybody who reloads."""
+        self.failsafe = self.world.rng.choice(FAILSAFE) * self.ttl
+        self.most_failsafe = max(self.most_failsafe, self.failsafe)
 
     def change_priorities(self) -> None:
         """New priorities for everybody who reloads."""
@@ -252,6 +271,8 @@ class Cluster:
         world.remark("heal", f"ttl {self.ttl // MS} ms")
         world.etcd_down_until = 0
         world.net_cut.clear()
+        world.peers.cut_until.clear()
+        world.peers.loss = 0.0
         world.net_loss = 0.0
         for host in world.hosts[self.size :]:
             self.remove_host(host)
@@ -283,7 +304,7 @@ class Cluster:
         """How long after healing every group must have its owner."""
         listening = 4 * max(INTERVALS) + 1 * S if self.strangers is Strangers.YIELD else 0
         fencing = LONGEST_PAUSE + self.size * self.fence if self.fence else 0
-        return 3 * self.longest + 2 * S + listening + fencing
+        return 3 * self.longest + 2 * S + listening + fencing + self.most_failsafe
 
     def holders(self) -> list[tuple[Instant, Host, Agent]]:
         """Who has the right to a group now, and until when (real time)."""

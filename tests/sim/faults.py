@@ -249,7 +249,10 @@ class Faults:
 
     def reload(self) -> None:
         rng, cluster = self.world.rng, self.cluster
-        changes = [cluster.change_ttl, cluster.change_priorities, cluster.change_addresses, cluster.change_groups]
+        changes = [
+            *(cluster.change_ttl, cluster.change_priorities, cluster.change_addresses, cluster.change_groups),
+            cluster.change_failsafe,
+        ]
         if Faults.rewind in self._kinds:
             del changes[0]  # docs/SAFETY.md: do not change ttl while etcd loses its memory
         change = rng.choice(changes)
@@ -261,6 +264,23 @@ class Faults:
                 cluster.reload(host.agent)
 
     # --- networks and kernels
+
+    def estrange(self) -> None:
+        """Some peers do not hear some others: one way, or both; or their streams break now and then."""
+        world = self.world
+        peers, names = world.peers, [host.name for host in world.hosts]
+        rng = peers.random
+        if rng.random() < 0.2:
+            peers.loss = rng.choice((0.0, 0.05, 0.3))
+            return
+        until = world.now + self._lasting()
+        one = rng.choice(names)
+        for other in names:
+            if rng.random() < 0.7:
+                peers.cut_until[one, other] = until
+                if rng.random() < 0.5:
+                    peers.cut_until[other, one] = until
+        world.remark("estranged", f"{one} until {until / MS:.1f} ms")
 
     def partition(self) -> None:
         """Adverts of some hosts do not reach some others: one way, or both."""
@@ -324,6 +344,7 @@ KINDS: tuple[tuple[Callable[[Faults], None], int], ...] = (
     (Faults.switchover, 5),
     (Faults.reload, 4),
     (Faults.partition, 2),
+    (Faults.estrange, 3),
     (Faults.lose_adverts, 1),
     (Faults.stranger, 2),
     (Faults.kernel, 3),

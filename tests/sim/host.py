@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from haagent.core.heartbeat import HeartbeatReceived, Meet, PromiseReceived, SendHeartbeat, SendPromise
 from haagent.core.model import (
     AdvertReceived,
     Alarm,
@@ -353,6 +354,15 @@ class Agent:
         self.world.checker.advertised(self, effect)
         self.world.advertise(self, effect)
 
+    def _heartbeat(self, effect: SendHeartbeat) -> None:
+        said = HeartbeatReceived(self.name, effect.incarnation, effect.round, effect.ttl, effect.tenures)
+        for name in effect.to:
+            self.world.peers.say(self, name, said)
+
+    def _promise(self, effect: SendPromise) -> None:
+        said = PromiseReceived(self.name, effect.machine, effect.incarnation, effect.round, effect.tenures)
+        self.world.peers.say(self, effect.to, said)
+
     def _resign(self, _: Resign) -> None:
         self.world.resigned(self)
 
@@ -372,6 +382,9 @@ _PERFORM: dict[type[Effect], Callable[[Agent, Any], None]] = {
     RoleChanged: Agent._nothing,
     Alarm: Agent._nothing,
     LeaseChanged: Agent._nothing,
+    Meet: Agent._nothing,
+    SendHeartbeat: Agent._heartbeat,
+    SendPromise: Agent._promise,
     Resign: Agent._resign,
     Fence: fence,
 }

@@ -339,7 +339,7 @@ _view_answer = View.answer
 def _answer_overrides(known: View, seen: Seen, rules: Rules, now: Instant) -> bool:
     if seen.key.kind is Kind.HISTORY or seen.value is None:
         return _view_answer(known, seen, rules, now)
-    known._take(seen, rules, now)
+    known._take(seen, rules, now, followed=False)
     return True
 
 

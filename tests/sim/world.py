@@ -30,6 +30,7 @@ from haagent.core.units import MS, NEVER, Duration, Instant
 from tests.sim.checker import Checker
 from tests.sim.etcd import NO_SESSION, Etcd, Session
 from tests.sim.host import MILLION, Agent, Host
+from tests.sim.peers import Peers
 from tests.sim.trace import condensed
 
 TRACE_KEPT = 6000
@@ -60,6 +61,7 @@ class World:
         self.compacts = 0.5
         self.strange_until: Instant = 0
         self.heals_at: Instant = NEVER
+        self.peers = Peers(self)
         self.checker = Checker(self)
         self._heap: list[tuple[Instant, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0

@@ -28,13 +28,14 @@ from haagent.wire import records
 from haagent.wire.records import decode, encode, key_of, path, since
 
 LEASE = LeaseValue("i1", "boot-1/4026531840", 1 * S, 7)
-OWNER = OwnerRecord("a", "i1", "boot-1/4026531840", 1 * S, 3, False, ("a", "b"), "lapsed", 300 * S)
+OWNER = OwnerRecord("a", "i1", "boot-1/4026531840", 1 * S, 3, False, ("a", "b"), "lapsed", 300 * S, ("m-a", ""))
 MEMBER = MemberValue(
     "i1",
     "0.1.0",
     (bytes([10, 0, 0, 1]), bytes.fromhex("fe80000000000000000000000000000a")),
     {"web": Standing(100, bytes([10, 0, 0, 1])), "db": Standing(0, b"")},
     "10.0.0.1:8501",
+    "m-a",
 )
 INTENT = Intent("b", 3, "root at a", 1_800_000_000 * S, 1_800_000_060 * S)
 ORDERS = Orders("root at a", ("b",))
@@ -158,6 +159,7 @@ def test_the_form_in_etcd_is_this():
         "candidates": ["a", "b"],
         "reason": "lapsed",
         "failsafe_ms": 300_000,
+        "machines": ["m-a", ""],
         "since": "2026-01-02T03:04:05.678+00:00",
     }
     assert json.loads(encode(MEMBER)) == {
@@ -170,6 +172,7 @@ def test_the_form_in_etcd_is_this():
             "db": {"priority": 0, "address": ""},
         },
         "endpoint": "10.0.0.1:8501",
+        "machine": "m-a",
     }
     assert json.loads(encode(INTENT)) == {
         "v": 1,

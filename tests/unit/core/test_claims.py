@@ -30,6 +30,7 @@ from tests.unit.core.values import (
 ASK = Ask(Asking.CLAIM, "web", 7)
 INTENT = Key(Kind.INTENTS, "web")
 MINE = Guard(LEASES, 3, created=True)
+MEMBER = Guard(Key(Kind.MEMBERS, "a"), 0)
 UNHELD = Unheld(Questions((), 0, 0, NEVER, 0))
 
 
@@ -47,17 +48,17 @@ def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
 @pytest.mark.parametrize(
     "news, guards",
     [
-        pytest.param((), (Guard(OWNERS, 0), MINE), id="there was no record"),
-        pytest.param((owners(5, Garbage("?")),), (Guard(OWNERS, 5), MINE), id="an unreadable record"),
-        pytest.param((owners(5, owner("a")),), (Guard(OWNERS, 5), MINE), id="our own"),
+        pytest.param((), (Guard(OWNERS, 0), MINE, MEMBER), id="there was no record"),
+        pytest.param((owners(5, Garbage("?")),), (Guard(OWNERS, 5), MINE, MEMBER), id="an unreadable record"),
+        pytest.param((owners(5, owner("a")),), (Guard(OWNERS, 5), MINE, MEMBER), id="our own"),
         pytest.param(
             (leases(8), owners(5, owner())),
-            (Guard(OWNERS, 5), MINE, Guard(Key(Kind.LEASES, "b"), 8)),
+            (Guard(OWNERS, 5), MINE, MEMBER, Guard(Key(Kind.LEASES, "b"), 8)),
             id="another's: it did not renew since",
         ),
         pytest.param(
             (owners(5, owner()),),
-            (Guard(OWNERS, 5), MINE, Guard(Key(Kind.LEASES, "b"), 0)),
+            (Guard(OWNERS, 5), MINE, MEMBER, Guard(Key(Kind.LEASES, "b"), 0)),
             id="another's, whose lease key is gone",
         ),
     ],
@@ -65,6 +66,11 @@ def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
 def test_a_claim_is_guarded_by_all_that_it_rests_on(news: tuple[Seen, ...], guards: tuple[Guard, ...]):
     commit, record = claim(*news)
     assert commit.guards == (*guards, Guard(history(record.epoch), 0)), "and no epoch is given twice"
+
+
+def test_a_claim_is_refused_once_a_new_incarnation_wrote_our_member_key():
+    commit, _ = claim(members(6, "a"))
+    assert Guard(Key(Kind.MEMBERS, "a"), 6) in commit.guards
 
 
 def test_a_claim_writes_record_history_and_the_end_of_old_wishes():
@@ -78,6 +84,7 @@ def test_a_claim_writes_record_history_and_the_end_of_old_wishes():
         clean=False,
         candidates=("a", "c"),
         reason="the lease of b lapsed",
+        machines=("", ""),
     )
     assert commit.ask == ASK
     assert commit.puts == (
@@ -118,7 +125,7 @@ def test_a_release_keeps_the_epoch_and_says_that_nothing_answers():
     written = claims.release(situation(view(owners(5, mine), members(6))), ASK, "the agent stops")
     assert written is not None
     commit, record = written
-    assert record == replace(mine, clean=True, candidates=("a", "b"), reason="the agent stops")
+    assert record == replace(mine, clean=True, candidates=("a", "b"), machines=("", ""), reason="the agent stops")
     assert commit == Commit(ASK, (Guard(OWNERS, 5),), (Put(OWNERS, record),), (), 1 * S)
 
 
@@ -140,7 +147,7 @@ def test_a_handover_names_the_next_owner_by_the_next_epoch():
     written = handed(leases(6, ttl=2 * S, host="there"), members(7))
     assert written is not None
     commit, record = written
-    assert record == OwnerRecord("b", "b1", "there", 2 * S, 5, False, ("a", "b"), "handover from a")
+    assert record == OwnerRecord("b", "b1", "there", 2 * S, 5, False, ("a", "b"), "handover from a", 0, ("", ""))
     assert commit.guards == (Guard(OWNERS, 5), Guard(history(5), 0))
     assert commit.puts == (Put(OWNERS, record), Put(history(5), HistoryEntry("b", 5, "handover from a")))
     assert commit.deletes == (INTENT, history(5 - HISTORY_KEPT))
@@ -174,7 +181,7 @@ def test_who_can_own_is_named_by_its_incarnation():
     assert claims.able(situation(view(leases(6), members(7))), "b") == "b1"
 
 
-@pytest.mark.parametrize("lease", [UNHELD, held(since=5), held(since=9)])
+@pytest.mark.parametrize("lease", [UNHELD, held(since=6), held(since=9)])
 def test_nothing_is_handed_over_that_is_not_ours(lease: Lease):
     assert handed(leases(6), members(7), lease=lease) is None
 
@@ -196,7 +203,10 @@ def test_a_wish_is_for_the_epoch_that_is_seen():
     "record, lease, named, ours",
     [
         pytest.param(owner("a"), held(since=4), True, True, id="ours"),
-        pytest.param(owner("a"), held(since=5), True, False, id="as old as the chain"),
+        pytest.param(owner("a"), held(since=6), True, False, id="older than the chain"),
+        pytest.param(
+            owner("a"), held(since=5), True, True, id="as old as the chain, whose first renewal wrote it anew"
+        ),
         pytest.param(owner("a"), held(since=6), True, False, id="older than the chain"),
         pytest.param(owner("a"), UNHELD, True, False, id="no lease"),
         pytest.param(owner("a", clean=True), held(since=4), False, False, id="released"),

@@ -329,7 +329,7 @@ def test_a_claim_that_was_refused_lets_the_winner_be():
     "news, lease, faults, why",
     [
         ((owners(5, MINE),), UNHELD, (), "the lease lapsed"),
-        ((owners(5, MINE),), held(since=5), (), "the record is older than the lease"),
+        ((owners(5, MINE),), held(since=6), (), "the record is older than the lease"),
         ((owners(5, owner()),), held(since=2), (), "the record names b"),
         ((owners(5, Garbage("?")),), held(since=2), (), "the ownership record is gone or unreadable"),
         ((), held(since=2), (), "the ownership record is gone or unreadable"),
@@ -466,7 +466,7 @@ def test_a_release_says_why_and_is_waited_for():
     after, effects = ownership.decide(replace(OWING, retry_at=0), at(owners(5, MINE), now=100 * MS))
     (commit,) = effects
     assert isinstance(commit, Commit)
-    record = replace(MINE, clean=True, candidates=("a",), reason="because")
+    record = replace(MINE, clean=True, candidates=("a",), machines=("",), reason="because")
     assert commit.puts[0].value == record
     assert after == replace(OWING, serial=4, asked=True, ask=commit.ask, record=record, retry_at=2100 * MS)
     assert ownership.written(after, commit.ask) == record

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from haagent.core.context import LAPSE, RENEW, Context
+from haagent.core.failsafe import Failsafe
 from haagent.core.lease import Held, Unheld
 from haagent.core.model import Alarm, Ask, Asking, Commit, Effect, ExtendAddresses, LeaseChanged, Resync
 from haagent.core.records import Garbage, Guard, Kind, LeaseValue, Put, Seen
@@ -28,7 +29,7 @@ class Desk:
     context: Context = field(default_factory=lambda: Context(rules()))
 
     def __post_init__(self) -> None:
-        self.renewals = Renewals(self.context)
+        self.renewals = Renewals(self.context, Failsafe(self.context))
         list(self.context.view.list(listed(1), self.context.rules, 0))
 
     def ask(self, now: int, *owned: str) -> tuple[Effect, ...]:
@@ -83,7 +84,7 @@ def test_the_first_renewal_is_guarded_by_there_being_no_key():
 
 def test_nothing_is_asked_before_etcd_was_listed():
     desk = Desk(Context(rules()))
-    desk.context.view.forget()
+    desk.context.view.forget(frozenset())
     assert desk.ask(0) == ()
 
 

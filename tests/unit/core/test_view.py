@@ -310,7 +310,7 @@ def test_a_list_of_another_history_is_noticed(cluster: str, revision: int, rewou
 
 def test_forgetting_begins_anew_but_keeps_what_may_still_hold():
     known = view(leases(4), owners(5, owner(epoch=3)), members(6), intents(7, "a"), now=0)
-    known.forget()
+    known.forget(frozenset())
     assert claimable(known) == NEVER
     assert (known.records, known.leases, known.members, known.intents, known.by_source) == ({}, {}, {}, {}, {})
     take(known, owners(2, owner()), revision=3, now=500 * MS, cluster="other")
@@ -321,7 +321,7 @@ def test_forgetting_begins_anew_but_keeps_what_may_still_hold():
 
 def test_after_a_wipe_one_more_ttl_is_waited():
     known = view(leases(4), owners(5, owner()), now=0)
-    known.forget()
+    known.forget(frozenset())
     take(known, revision=1, now=5 * S, cluster="other")
     assert claimable(known) == 5 * S + PATIENCE
 
@@ -329,7 +329,7 @@ def test_after_a_wipe_one_more_ttl_is_waited():
 @pytest.mark.parametrize("record", [owner(clean=True), owner("a", 0), owner("a")])
 def test_what_a_restored_record_says_is_not_acted_on_before_the_old_leases_ran_out(record: OwnerRecord):
     known = view(leases(4), owners(5, owner()), now=0)
-    known.forget()
+    known.forget(frozenset())
     take(known, owners(2, record), revision=3, now=5 * S, cluster="other")
     assert claimable(known) >= 5 * S + PATIENCE
 

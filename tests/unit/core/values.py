@@ -146,15 +146,16 @@ def situation(
     of: Rules | None = None,
     priority: int = 100,
 ) -> Situation:
-    of = of or rules()
+    of, lease = of or rules(), lease or held()
     return Situation(
         rules=of,
         group=of.groups["web"],
-        lease=lease or held(),
+        lease=lease,
         view=known or view(),
         standing=Standing(priority, A),
         faults=faults,
         now=now,
+        until=lease.held_until if isinstance(lease, Held) else 0,
     )
 
 

@@ -83,7 +83,7 @@ def meters() -> Meters:
     [
         (AdvertReceived("vr", b"", 100, S, ()), "adverts", ("vr", "received"), 1),
         (HeartbeatReceived("b", "b1", 1, S, ()), "peers", ("heartbeat", "received"), 1),
-        (PromiseReceived("b", "b1", 1, ()), "peers", ("promise", "received"), 1),
+        (PromiseReceived("b", "m", "a1", 1, ()), "peers", ("promise", "received"), 1),
         (AddressesRepaired("web", (ADDRESS, ADDRESS)), "repairs", "web", 2),
         (AddressSeenElsewhere("web", ADDRESS, MAC), "disputes", "web", 1),
         (KernelFailed("web", 1, "no"), "kernel_failures", "web", 1),
@@ -106,7 +106,7 @@ def test_what_is_counted_of_an_event(meters: Meters, event: Event, counter: str,
     [
         (SendAdvert("vr", 100), "adverts", ("vr", "sent"), 1),
         (SendHeartbeat(("b", "c"), "a1", 1, S, ()), "peers", ("heartbeat", "sent"), 2),
-        (SendPromise("b", "b1", 1, ()), "peers", ("promise", "sent"), 1),
+        (SendPromise("b", "m", "b1", 1, ()), "peers", ("promise", "sent"), 1),
         (Fence(FENCE, "web", "b", "b1", 1, S), "fences", "asked", 1),
         (commit(CLAIM), "requests", ("claim", "asked"), 1),
         (Look(LOOK, (), S), "requests", ("look", "asked"), 1),
