@@ -68,6 +68,16 @@ def named(view: View, rules: Rules, group: str) -> bool:
     return record is not None and record.incarnation == rules.incarnation and not record.clean
 
 
+def loss(at: Situation) -> str:
+    """Why what was owned is owned no longer."""
+    if not isinstance(at.lease, Held) and not at.failsafe:
+        return "the lease lapsed"
+    record = at.view.record(at.group.name)
+    if record is None:
+        return "the ownership record is gone or unreadable"
+    return f"the record names {record.node}" if record.node != at.rules.node else "the record is older than the lease"
+
+
 def epoch(at: Situation) -> int:
     """The highest epoch ever seen of the group: it grows even over a record that was wiped."""
     return at.view.epochs.get(at.group.name, 0)
@@ -95,17 +105,12 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
 def claim_guards(at: Situation, lease: Held) -> tuple[Guard, ...]:
     """What must still be so when the claim is done: the record, our own lease key, and the old holder's lease key.
 
-    And our own member key: that a new incarnation has written it anew is the end of all claims of the one before.
     Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`. The holder's only while
     it may still be renewed by the incarnation that the record names: not after a clean release, and not when another
     incarnation has taken the key over, whose renewals would only get in the way.
     """
     view, me = at.view, at.rules.node
-    guards = [
-        record_unchanged(at),
-        Guard(Key(Kind.LEASES, me), lease.created, created=True),
-        Guard(Key(Kind.MEMBERS, me), view.member_revision(me)),
-    ]
+    guards = [record_unchanged(at), Guard(Key(Kind.LEASES, me), lease.created, created=True)]
     record = view.record(at.group.name)
     if record is not None and record.node != me and not record.clean and not _taken_over(view, record):
         guards.append(Guard(Key(Kind.LEASES, record.node), view.lease_revision(record.node)))

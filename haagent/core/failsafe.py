@@ -157,15 +157,6 @@ class Failsafe:
         context.timers.set(FAILSAFE, promised.until)
         context.out.append(ExtendAddresses(promised.until))
 
-    def limit(self) -> None:
-        """The rules changed: promises may carry for a shorter time than was counted on."""
-        until = min(self._promised.until, self._latest(self._promised.tenures))
-        if until < self._promised.until:
-            self._promised = Promised(until, self._promised.tenures)
-            if self.since:
-                self._context.timers.set(FAILSAFE, until)
-                self._context.out.append(ExtendAddresses(until))
-
     def leave(self) -> None:
         """The lease that etcd has shown carries everything again, or nothing is owned."""
         if self.since:

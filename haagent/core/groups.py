@@ -17,8 +17,6 @@ from haagent.core.model import (
     AddressesRemoved,
     Announce,
     Ask,
-    Asking,
-    Commit,
     Committed,
     GroupRules,
     KernelFailed,
@@ -31,7 +29,6 @@ from haagent.core.model import (
 )
 from haagent.core.ownership import Decision, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.planning import Planning
-from haagent.core.promises import Promises
 from haagent.core.records import Candidate, OwnerRecord
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -50,7 +47,6 @@ class Groups:
         self.stopping = False
         self.fences = Fences(context)
         self._planning = Planning(context)
-        self.promises = Promises(context)
         self._offers: dict[str, Offer] = {}
         self._retiring: set[str] = set()
         self._context = context
@@ -177,9 +173,6 @@ class Groups:
 
     def _become(self, name: str, decision: Decision) -> None:
         before, (after, effects) = self.states[name], decision
-        for effect in effects:
-            if isinstance(effect, Commit) and effect.ask.kind is Asking.CLAIM:
-                self.promises.claimed(effect)
         self.states[name] = after
         if isinstance(after, Owning):
             self._offers[name] = after.offer  # kept beyond the state: what was written may still be done

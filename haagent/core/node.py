@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from haagent.core import claims, fitness, vrrp
+from haagent.core import claims, fitness, promises, vrrp
 from haagent.core.context import RENEW, Context
 from haagent.core.failsafe import Failsafe
 from haagent.core.groups import Groups
@@ -226,7 +226,7 @@ class Node:
                 self._groups.fences.answered(event)
                 self._groups.decide_all()
             case HeartbeatReceived():
-                self._groups.promises.asked(event)
+                promises.promise(event, self._context)
             case PromiseReceived():
                 self._failsafe.promised(event)
                 self._rest_on_promises()
@@ -237,8 +237,6 @@ class Node:
                 self._groups.window(event)
             case RulesChanged(rules):
                 self._groups.reload(rules)
-                self._failsafe.limit()
-                self._lapse_if_over()
             case StopRequested():
                 self._groups.stopping = True
                 self._groups.assess_all()
@@ -286,7 +284,6 @@ class Node:
         if rewound:
             context.alarm("etcd-rewound", "etcd", "its history is another one: wiped or restored")
             self.view.forget(frozenset(self._groups.owned()))
-            self._groups.promises.start_over()
             self._failsafe.give_up()
             for kind, subject in [alarm for alarm in self.alarms if alarm[0] == "unreadable"]:
                 context.calm(kind, subject)
@@ -337,8 +334,6 @@ class Node:
                 self._renewals.unanswered(event.why)
             case Asking.MEMBER:
                 self._membership.answered(ask)
-            case Asking.CLAIM if not isinstance(event, Unanswered):
-                self._groups.promises.answered(event)
             case (
                 Asking.RENEW | Asking.CLAIM | Asking.RELEASE | Asking.INTENT | Asking.LOOK | Asking.FENCE | Asking.OFFER
             ):

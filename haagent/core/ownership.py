@@ -74,7 +74,7 @@ class Owning:
     """The owner, by `epoch` and `since` then. `ready` once the kernel confirmed the addresses.
 
     `look_at`: when policies may want something without an event. `tidied`: of the intent that was asked to be deleted.
-    `offer`: what was written of the candidates (`haagent.core.offering`).
+    `offer`: of its candidates.
     """
 
     serial: int
@@ -107,7 +107,6 @@ class Leaving:
 
 
 GroupState = Adopting | Following | Fencing | Claiming | Owning | Leaving
-
 
 Decision = tuple[GroupState, tuple[Effect, ...]]
 
@@ -178,18 +177,16 @@ def _adopt(state: Adopting, at: Situation) -> Decision:
         return state, ()
     if at.faults or policy.barred(at):
         return _sweep(state.serial, at.group, at.now)
-    own = at.view.members.get(at.rules.node)
-    if not isinstance(at.lease, Held) or own is None or own.incarnation != at.rules.incarnation:
-        return state, ()  # a claim before our member key is written would be refused by that
+    if not isinstance(at.lease, Held):
+        return state, ()
     return _claim(state, at, at.lease)
 
 
 def _follow(state: Following, at: Situation) -> Decision:
-    group = at.group.name
     if _may_begin(at):
         return _begin_to_own(state.serial, at)
     barred = policy.barred(at)
-    if (at.faults or barred) and claims.named(at.view, at.rules, group):
+    if (at.faults or barred) and claims.named(at.view, at.rules, at.group.name):
         why = "; ".join(at.faults) or barred
         return leave(state.serial, claims.epoch(at), at, why, release=bool(barred))  # never in name only
     if at.faults or not isinstance(at.lease, Held):
@@ -298,10 +295,9 @@ def group_addresses(group: GroupRules) -> tuple[VirtualAddress, ...]:
 
 
 def _own(state: Owning, at: Situation) -> Decision:
-    group = at.group.name
-    ours = claims.is_ours(at.view, at.rules, at.lease, group)
+    ours = claims.is_ours(at.view, at.rules, at.lease, at.group.name)
     if not ours and not at.carried:
-        return leave(state.serial, state.epoch, at, _loss(at))
+        return leave(state.serial, state.epoch, at, claims.loss(at))
     if at.faults:
         return leave(state.serial, state.epoch, at, "; ".join(at.faults))
     if not ours:
@@ -314,15 +310,6 @@ def _own(state: Owning, at: Situation) -> Decision:
             forget = expired and (expired != state.tidied or at.now >= state.look_at)  # again if it still stands
             tidying = (claims.forget_intent(at),) if forget else ()
             return replace(state, look_at=until, tidied=expired, offer=offer), (*effects, *tidying)
-
-
-def _loss(at: Situation) -> str:
-    if not isinstance(at.lease, Held) and not at.failsafe:
-        return "the lease lapsed"
-    record = at.view.record(at.group.name)
-    if record is None:
-        return "the ownership record is gone or unreadable"
-    return f"the record names {record.node}" if record.node != at.rules.node else "the record is older than the lease"
 
 
 def installed(state: GroupState, serial: int, at: Situation) -> Decision:

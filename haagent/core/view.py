@@ -289,10 +289,6 @@ class View:
 
     # --- what follows from it
 
-    def member_revision(self, node: str) -> Revision:
-        """The `mod_revision` of the node's member key; 0 when there is none."""
-        return self._sightings.get(Key(Kind.MEMBERS, node), 0) if node in self.members else 0
-
     def lease_revision(self, node: str) -> Revision:
         """The `mod_revision` of the node's lease key; 0 when there is none."""
         seen = self.leases.get(node)

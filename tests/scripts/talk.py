@@ -282,9 +282,8 @@ def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
 
 
 def _commit_line(commit: Commit) -> str:
-    # That no epoch is given twice, and that our member key is our own, is said once, in the unit tests of claims.
-    unsaid = (Kind.HISTORY, Kind.MEMBERS)
-    guards = ", ".join(_guard(guard) for guard in commit.guards if guard.key.kind not in unsaid)
+    # That no epoch is given twice is said once, in the unit tests of claims.
+    guards = ", ".join(_guard(guard) for guard in commit.guards if guard.key.kind is not Kind.HISTORY)
     match commit.puts[0].value if commit.puts else None:
         case None:
             what = "forget the intent"

@@ -30,7 +30,6 @@ from tests.unit.core.values import (
 ASK = Ask(Asking.CLAIM, "web", 7)
 INTENT = Key(Kind.INTENTS, "web")
 MINE = Guard(LEASES, 3, created=True)
-MEMBER = Guard(Key(Kind.MEMBERS, "a"), 0)
 UNHELD = Unheld(Questions((), 0, 0, NEVER, 0))
 
 
@@ -48,17 +47,17 @@ def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
 @pytest.mark.parametrize(
     "news, guards",
     [
-        pytest.param((), (Guard(OWNERS, 0), MINE, MEMBER), id="there was no record"),
-        pytest.param((owners(5, Garbage("?")),), (Guard(OWNERS, 5), MINE, MEMBER), id="an unreadable record"),
-        pytest.param((owners(5, owner("a")),), (Guard(OWNERS, 5), MINE, MEMBER), id="our own"),
+        pytest.param((), (Guard(OWNERS, 0), MINE), id="there was no record"),
+        pytest.param((owners(5, Garbage("?")),), (Guard(OWNERS, 5), MINE), id="an unreadable record"),
+        pytest.param((owners(5, owner("a")),), (Guard(OWNERS, 5), MINE), id="our own"),
         pytest.param(
             (leases(8), owners(5, owner())),
-            (Guard(OWNERS, 5), MINE, MEMBER, Guard(Key(Kind.LEASES, "b"), 8)),
+            (Guard(OWNERS, 5), MINE, Guard(Key(Kind.LEASES, "b"), 8)),
             id="another's: it did not renew since",
         ),
         pytest.param(
             (owners(5, owner()),),
-            (Guard(OWNERS, 5), MINE, MEMBER, Guard(Key(Kind.LEASES, "b"), 0)),
+            (Guard(OWNERS, 5), MINE, Guard(Key(Kind.LEASES, "b"), 0)),
             id="another's, whose lease key is gone",
         ),
     ],
@@ -66,11 +65,6 @@ def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
 def test_a_claim_is_guarded_by_all_that_it_rests_on(news: tuple[Seen, ...], guards: tuple[Guard, ...]):
     commit, record = claim(*news)
     assert commit.guards == (*guards, Guard(history(record.epoch), 0)), "and no epoch is given twice"
-
-
-def test_a_claim_is_refused_once_a_new_incarnation_wrote_our_member_key():
-    commit, _ = claim(members(6, "a"))
-    assert Guard(Key(Kind.MEMBERS, "a"), 6) in commit.guards
 
 
 def test_a_claim_writes_record_history_and_the_end_of_old_wishes():
@@ -207,7 +201,6 @@ def test_a_wish_is_for_the_epoch_that_is_seen():
         pytest.param(
             owner("a"), held(since=5), True, True, id="as old as the chain, whose first renewal wrote it anew"
         ),
-        pytest.param(owner("a"), held(since=6), True, False, id="older than the chain"),
         pytest.param(owner("a"), UNHELD, True, False, id="no lease"),
         pytest.param(owner("a", clean=True), held(since=4), False, False, id="released"),
         pytest.param(owner("a", 0), held(since=4), False, False, id="our predecessor's"),

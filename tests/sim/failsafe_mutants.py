@@ -1,0 +1,191 @@
+"""What goes wrong in failsafe when one of its rules is forgotten: on the owner's side, the candidate's, and between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from haagent.core import claims, ownership, view
+from haagent.core.failsafe import Failsafe
+from haagent.core.groups import Groups
+from haagent.core.heartbeat import PromiseReceived, Tenure
+from haagent.core.lease import Held
+from haagent.core.ownership import Owning
+from haagent.core.records import Candidate
+from haagent.core.renewal import Renewals
+from haagent.core.units import NEVER, Instant
+from haagent.core.view import View
+from tests.sim.planting import mutant
+
+# --- the owner's side
+
+_promised, _enter, _tenures = Failsafe.promised, Failsafe.enter, Groups.tenures
+
+
+def _counted_late(failsafe: Failsafe, event: PromiseReceived) -> None:
+    one = failsafe._rounds.get(event.round)
+    if one is not None:
+        one.asked_at = failsafe._context.now
+    _promised(failsafe, event)
+
+
+mutant("promise-from-answer", "promises count from their answer", (Failsafe, "promised", _counted_late), seeds=150)
+
+
+def _one_is_enough(failsafe: Failsafe, event: PromiseReceived) -> None:
+    one = failsafe._rounds.get(event.round)
+    if one is not None:
+        one.missing = {who: left for who, left in one.missing.items() if who.node == event.node}
+    _promised(failsafe, event)
+
+
+mutant("one-promise", "one candidate's promise is enough", (Failsafe, "promised", _one_is_enough), seeds=150)
+
+
+def _by_name(failsafe: Failsafe, event: PromiseReceived) -> None:
+    one = failsafe._rounds.get(event.round)
+    for who in list(one.missing) if one is not None else ():
+        if who.node == event.node:
+            _promised(failsafe, replace(event, machine=who.machine))
+
+
+mutant(
+    "promise-by-name",
+    "a promise counts for whatever machine goes by that name",
+    (Failsafe, "promised", _by_name),
+    (view, "_is_candidate", lambda rules, record: rules.node in record.candidates and rules.node != record.node),
+    story="two_by_one_name",
+)
+mutant(
+    "failsafe-unlimited",
+    "promises carry for ever",
+    (Failsafe, "_latest", lambda failsafe, tenures: NEVER),
+    story="a_newcomer_waits",
+)
+mutant(
+    "promises-never-end",
+    "what promises carry is held past their end",
+    (Failsafe, "lapse_if_over", lambda failsafe: False),
+    (Failsafe, "carries", lambda failsafe, tenure: bool(failsafe.since)),
+    seeds=150,
+)
+
+
+def _offers_forgotten(groups: Groups) -> dict[Tenure, frozenset[Candidate]]:
+    found: dict[Tenure, frozenset[Candidate]] = {}
+    for name, state in groups.states.items():
+        record = groups._context.view.record(name)
+        if isinstance(state, Owning) and record is not None:
+            found[Tenure(name, record.epoch)] = record.named
+    return found
+
+
+mutant(
+    "offer-forgotten",
+    "who may be a candidate by now is not asked before the record is shown",
+    (Groups, "tenures", _offers_forgotten),
+    story="added_unseen",
+)
+
+
+def _dropped_at_once(groups: Groups) -> dict[Tenure, frozenset[Candidate]]:
+    found: dict[Tenure, frozenset[Candidate]] = {}
+    for name, state in groups.states.items():
+        record = groups._context.view.record(name)
+        if isinstance(state, Owning) and record is not None:
+            found[Tenure(name, record.epoch)] = state.offer.names or record.named
+    return found
+
+
+mutant(
+    "dropped-early",
+    "who is to be a candidate no longer is not asked before the record says so",
+    (Groups, "tenures", _dropped_at_once),
+    story="dropped_unseen",
+)
+
+
+def _carried_by_epoch(groups: Groups, name: str) -> bool:
+    record = groups._context.view.record(name)
+    held = {tenure.group for tenure in groups._failsafe._promised.tenures}
+    known = record is not None and not record.clean
+    return bool(groups._failsafe.since) and known and name in held and groups._context.now < groups._failsafe.until
+
+
+mutant(
+    "carried-past-record",
+    "promises carry on although the record names another",
+    (Groups, "_carried", _carried_by_epoch),
+    seeds=150,
+)
+mutant(
+    "begins-on-promises",
+    "a group begins to be owned while promises carry others",
+    (
+        ownership,
+        "_may_begin",
+        lambda at: claims.is_ours(at.view, at.rules, at.lease, at.group.name),
+    ),
+    seeds=400,
+)
+
+_lapse_if_over = Renewals.lapse_if_over
+
+
+def _kept_by_promises(renewals: Renewals) -> bool:
+    if not renewals._failsafe.since:
+        return _lapse_if_over(renewals)
+    if isinstance(renewals.lease, Held) and renewals.lease.held_until <= renewals._context.now:
+        renewals.lease = replace(renewals.lease, held_until=renewals._failsafe.until)
+    return False
+
+
+mutant(
+    "lease-kept-by-promises",
+    "promises go on with the lease itself, for whatever becomes ours later",
+    (Renewals, "lapse_if_over", _kept_by_promises),
+    seeds=150,
+)
+
+# --- the candidate's side
+
+mutant(
+    "promise-forgotten",
+    "a claim forgets what was promised",
+    (View, "_bound_until", lambda known, group: 0),
+    seeds=150,
+)
+mutant(
+    "outsider-claims",
+    "who promised nothing waits no longer than who did",
+    (view, "_is_candidate", lambda rules, record: True),
+    seeds=150,
+)
+# --- etcd loses its memory
+
+_forget, _unrecorded_until = View.forget, View._unrecorded_until
+
+
+def _forget_what_was_lost(known: View, owned: frozenset[str]) -> None:
+    _forget(known, owned)
+    known.lost.clear()
+
+
+mutant(
+    "rewound-soon",
+    "after a wipe only a ttl is waited, though promises may carry an owner that does not know of it",
+    (View, "forget", _forget_what_was_lost),
+    story="wiped_behind_the_owner",
+)
+
+
+def _vanished_soon(known: View, group: str, seen_at: Instant, rules: Any) -> Instant:
+    return max(seen_at, known.observed_since) + known._longest_patience(rules)
+
+
+mutant(
+    "vanished-soon",
+    "when a record vanishes only a ttl is waited, though promises may carry its owner",
+    (View, "_unrecorded_until", _vanished_soon),
+    story="deleted_behind_the_owner",
+)
