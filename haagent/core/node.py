@@ -311,7 +311,7 @@ class Node:
             case Kind.MEMBERS:
                 self._membership.meet()
                 member = self.view.members.get(name)
-                for group in member.standings if member is not None else ():
+                for group in list(self.groups if member is None else member.standings):
                     if group in self.groups:
                         self._groups.decide(group)
             case Kind.ORDERS:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from haagent.core.claims import HISTORY_KEPT
 from haagent.core.fencing import victim
 from haagent.core.model import Asking, Commit, SendAdvert
 from haagent.core.ownership import Leaving, Owning
@@ -209,8 +210,8 @@ class Checker:
         return self._epochs.get(name, (0, ""))[0]
 
     def meddled(self, name: str) -> None:
-        """A record was destroyed by hand. Its history still has its epochs, unless that was wiped, too."""
-        if self._world.etcd.history > 1:
+        """A record was destroyed by hand. Its history still has its epochs, unless that was wiped, or got too long."""
+        if self._world.etcd.history > 1 or self.epoch(name) > HISTORY_KEPT:
             self._epochs.pop(name, None)
 
     # --- liveness

@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from haagent.core import claims, ownership, view
+from haagent.core import view
 from haagent.core.failsafe import Failsafe
 from haagent.core.groups import Groups
 from haagent.core.heartbeat import PromiseReceived, Tenure
-from haagent.core.lease import Held
 from haagent.core.ownership import Owning
 from haagent.core.records import Candidate
-from haagent.core.renewal import Renewals
 from haagent.core.units import NEVER, Instant
 from haagent.core.view import View
 from tests.sim.planting import mutant
 
 # --- the owner's side
 
-_promised, _enter, _tenures = Failsafe.promised, Failsafe.enter, Groups.tenures
+_promised = Failsafe.promised
 
 
 def _counted_late(failsafe: Failsafe, event: PromiseReceived) -> None:
@@ -29,7 +27,12 @@ def _counted_late(failsafe: Failsafe, event: PromiseReceived) -> None:
     _promised(failsafe, event)
 
 
-mutant("promise-from-answer", "promises count from their answer", (Failsafe, "promised", _counted_late), seeds=150)
+mutant(
+    "promise-from-answer",
+    "promises count from their answer",
+    (Failsafe, "promised", _counted_late),
+    story="slow_promises",
+)
 
 
 def _one_is_enough(failsafe: Failsafe, event: PromiseReceived) -> None:
@@ -67,7 +70,7 @@ mutant(
     "what promises carry is held past their end",
     (Failsafe, "lapse_if_over", lambda failsafe: False),
     (Failsafe, "carries", lambda failsafe, tenure: bool(failsafe.since)),
-    seeds=150,
+    story="etcd_is_away_and_a_candidate_dies",
 )
 
 
@@ -105,61 +108,19 @@ mutant(
 )
 
 
-def _carried_by_epoch(groups: Groups, name: str) -> bool:
-    record = groups._context.view.record(name)
-    held = {tenure.group for tenure in groups._failsafe._promised.tenures}
-    known = record is not None and not record.clean
-    return bool(groups._failsafe.since) and known and name in held and groups._context.now < groups._failsafe.until
-
-
-mutant(
-    "carried-past-record",
-    "promises carry on although the record names another",
-    (Groups, "_carried", _carried_by_epoch),
-    seeds=150,
-)
-mutant(
-    "begins-on-promises",
-    "a group begins to be owned while promises carry others",
-    (
-        ownership,
-        "_may_begin",
-        lambda at: claims.is_ours(at.view, at.rules, at.lease, at.group.name),
-    ),
-    seeds=400,
-)
-
-_lapse_if_over = Renewals.lapse_if_over
-
-
-def _kept_by_promises(renewals: Renewals) -> bool:
-    if not renewals._failsafe.since:
-        return _lapse_if_over(renewals)
-    if isinstance(renewals.lease, Held) and renewals.lease.held_until <= renewals._context.now:
-        renewals.lease = replace(renewals.lease, held_until=renewals._failsafe.until)
-    return False
-
-
-mutant(
-    "lease-kept-by-promises",
-    "promises go on with the lease itself, for whatever becomes ours later",
-    (Renewals, "lapse_if_over", _kept_by_promises),
-    seeds=150,
-)
-
 # --- the candidate's side
 
 mutant(
     "promise-forgotten",
     "a claim forgets what was promised",
     (View, "_bound_until", lambda known, group: 0),
-    seeds=150,
+    story="only_the_owner_is_cut_off",
 )
 mutant(
     "outsider-claims",
     "who promised nothing waits no longer than who did",
     (view, "_is_candidate", lambda rules, record: True),
-    seeds=150,
+    story="a_newcomer_waits",
 )
 # --- etcd loses its memory
 

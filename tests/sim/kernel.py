@@ -49,6 +49,7 @@ class Kernel:
         self.trouble_until: Instant = 0
         self.slowness: Duration = 2 * MS
         self._host = host
+        self._extended: Instant = 0
         self._gone = False
 
     def answers(self, group: str) -> bool:
@@ -72,8 +73,9 @@ class Kernel:
             self._begin(entry)
 
     def extend(self, until: Instant) -> None:
-        """The lease runs until then, by the host's clock: the lifetimes follow."""
+        """The lease runs until then, by the host's clock: the lifetimes follow, those that are being put as well."""
         host = self._host
+        self._extended = until
         valid = host.real(until) + S + host.world.rng.randrange(S)
         for entry in self.entries.values():
             if entry.present:
@@ -83,6 +85,7 @@ class Kernel:
         """The agent died, or sleeps: what is not begun is not done, and lifetimes run out."""
         for entry in self.entries.values():
             if excuse is not None:
+                self._extended = 0
                 entry.queue = [one for one in entry.queue if one[0] is not by]
                 if entry.present or entry.busy:
                     entry.excuse = excuse
@@ -139,7 +142,7 @@ class Kernel:
                 entry.valid_until = world.now + 2 * S
             answer = KernelFailed(operation.group, operation.serial, "no")
         elif installs:
-            entry.valid_until = host.real(operation.until) + S + world.rng.randrange(S)
+            entry.valid_until = host.real(max(operation.until, self._extended)) + S + world.rng.randrange(S)
             if agent.alive and not agent.paused and host.clock(world.now) < operation.until:
                 entry.excuse = None
             self._set(entry, True)

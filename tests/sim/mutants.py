@@ -34,10 +34,10 @@ from haagent.core.timers import Timers
 from haagent.core.units import NEVER, Duration, Instant
 from haagent.core.view import View
 from haagent.core.vrrp import Router, Signal
-from tests.sim import gate_mutants, policy_mutants
+from tests.sim import failsafe_mutants, gate_mutants, policy_mutants
 from tests.sim.planting import MUTANTS, mutant
 
-__all__ = ["MUTANTS", "gate_mutants", "policy_mutants"]
+__all__ = ["MUTANTS", "failsafe_mutants", "gate_mutants", "policy_mutants"]
 
 # --- the lease
 

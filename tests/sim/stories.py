@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from haagent.core.lease import Held
-from haagent.core.ownership import Following
 from haagent.core.planned import Damping
 from haagent.core.records import ORDERS, Key, Kind, Orders
-from haagent.core.units import MS, NEVER, Duration, Instant, S
-from tests.sim.checker import Violation
-from tests.sim.cluster import SKEW, Cluster
-from tests.sim.host import Agent, Host
+from haagent.core.units import MS, S
+from tests.sim import failsafe_stories
+from tests.sim.cluster import SKEW
 from tests.sim.kernel import SLOWEST
+from tests.sim.telling import agent_of, claim_at, cut_off, owned, owned_by_first, run_until
 from tests.sim.world import World
 
 Story = Callable[[World], None]
@@ -24,89 +23,89 @@ Story = Callable[[World], None]
 
 def drift(world: World) -> None:
     """The owner's clock is slow, the challengers' are fast, the ttl is long: only the 1 % keeps them apart."""
-    cluster = _owned_by_first(world, 12 * S, -SKEW, SKEW, SKEW)
+    cluster = owned_by_first(world, 12 * S, -SKEW, SKEW, SKEW)
     world.run(world.now + cluster.ttl // 2)  # the newest evidence is a renewal, not the record
-    _cut_off(world.hosts[0])
+    cut_off(world.hosts[0])
     world.run(world.now + 3 * cluster.ttl)
-    _owned(world, not_by=world.hosts[0])
+    owned(world, not_by=world.hosts[0])
 
 
 def longer_ttl(world: World) -> None:
     """The ttl was made longer; then etcd drops the owner's lease key, and a node that never saw it comes."""
-    cluster = _owned_by_first(world, 300 * MS, 0, 0, 0)
+    cluster = owned_by_first(world, 300 * MS, 0, 0, 0)
     cluster.ttl = 3 * S
     for host in world.hosts:
-        cluster.reload(_agent(host))
+        cluster.reload(agent_of(host))
     world.run(world.now + 500 * MS)
     owner, newcomer = world.hosts[0], world.hosts[1]
-    lease = _agent(owner).node.lease
+    lease = agent_of(owner).node.lease
     assert isinstance(lease, Held)
     assert lease.held_until > owner.clock(world.now) + 2 * S
-    _cut_off(owner)
-    world.revoke_session(_agent(owner))
-    world.crash(_agent(newcomer))
+    cut_off(owner)
+    world.revoke_session(agent_of(owner))
+    world.crash(agent_of(newcomer))
     cluster.boot(newcomer, "n2")
     world.run(world.now + 10 * S)
-    _owned(world, not_by=owner)
+    owned(world, not_by=owner)
 
 
 def restless_watch(world: World) -> None:
     """The owner dies while everybody's watch breaks again and again, and all is listed anew each time."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
-    world.crash(_agent(world.hosts[0]))
+    cluster = owned_by_first(world, 1 * S, 0, 0, 0)
+    world.crash(agent_of(world.hosts[0]))
     ends = world.now + 4 * cluster.ttl
     while world.now < ends:
         for host in world.hosts[1:]:
-            world.relist(_agent(host), 1 * MS)
+            world.relist(agent_of(host), 1 * MS)
         world.run(world.now + 300 * MS)
-    _owned(world, not_by=world.hosts[0])
+    owned(world, not_by=world.hosts[0])
 
 
 def key_gone_twice(world: World) -> None:
     """A challenger sees the owner's lease key vanish, misses its return, and asks when it has just vanished again."""
-    _owned_by_first(world, 1 * S, 0, 0)
+    owned_by_first(world, 1 * S, 0, 0)
     owner, challenger = world.hosts
-    world.revoke_session(_agent(owner))
+    world.revoke_session(agent_of(owner))
     world.run(world.now + 5 * MS)
     challenger.link.watch_stalled_until = world.now + 2 * S
-    _run_until(world, lambda: _claim_at(challenger) <= world.now + 2 * MS, within=3 * S)
+    run_until(world, lambda: claim_at(challenger) <= world.now + 2 * MS, within=3 * S)
     assert world.etcd.keys.get(Key(Kind.LEASES, "n1")) is not None
     owner.link.watch_stalled_until = world.now + 500 * MS
-    world.revoke_session(_agent(owner))
+    world.revoke_session(agent_of(owner))
     world.run(world.now + 5 * S)
-    _owned(world)
+    owned(world)
 
 
 def wish_of_the_dead(world: World) -> None:
     """A switchover to a node that dies at once: the owner hands over at most once, and somebody owns soon."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    cluster = owned_by_first(world, 1 * S, 0, 0, 0)
     epoch = world.checker.epoch("g0")
     cluster.switch_over("g0", "n2")
-    world.crash(_agent(world.hosts[1]))
+    world.crash(agent_of(world.hosts[1]))
     world.run(world.now + 4 * cluster.ttl)
-    _owned(world)
+    owned(world)
     assert world.checker.epoch("g0") <= epoch + 2
 
 
 def unconfigured_meanwhile(world: World) -> None:
     """The owner is killed, its group taken from its configuration, another owns it; then the dead one comes back."""
-    cluster = _owned_by_first(world, 300 * MS, 0, 0, gated=True)
+    cluster = owned_by_first(world, 300 * MS, 0, 0, gated=True)
     first = world.hosts[0]
-    world.crash(_agent(first))
+    world.crash(agent_of(first))
     world.run(world.now + 600 * MS)
-    _owned(world, not_by=first)
+    owned(world, not_by=first)
     assert first.kernel.entry("g0").present, "the address is still there, behind the gate"
     first.kernel.slowness = SLOWEST
     cluster.groups.clear()
     cluster.boot(first, "n1")
     world.run(world.now + 1 * S)
-    _owned(world, not_by=first)
+    owned(world, not_by=first)
     assert not first.kernel.entry("g0").present
 
 
 def stalled_in_a_call(world: World) -> None:
     """Renewing its gate, the owner stops between the clock and the kernel, and soon after for good."""
-    _owned_by_first(world, 1 * S, 0, 0, gated=True)
+    owned_by_first(world, 1 * S, 0, 0, gated=True)
     first = world.hosts[0]
     assert first.gate is not None
     first.gate.absolute = False
@@ -114,12 +113,12 @@ def stalled_in_a_call(world: World) -> None:
     first.gate.script = [0, 200 * MS, 0, 5 * S]
     world.run(world.now + 6 * S)
     assert world.totals["dead-man"] == 1
-    _owned(world, not_by=first)
+    owned(world, not_by=first)
 
 
 def refused_by_the_gate(world: World) -> None:
     """The owner stops until its gate has closed, but not for as long as its lease, which was renewed just before."""
-    _owned_by_first(world, 1 * S, 0, 0, gated=True)
+    owned_by_first(world, 1 * S, 0, 0, gated=True)
     gate = world.hosts[0].gate
     assert gate is not None
     gate.script = [800 * MS]
@@ -147,24 +146,24 @@ def shorter_ttl(world: World) -> None:
 
 def paused_owner_dies(world: World) -> None:
     """Nobody takes over in a pause, however long; when it is over, somebody does at once."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    cluster = owned_by_first(world, 1 * S, 0, 0, 0)
     world.etcd.scribble(ORDERS, Orders(paused="anna"))
     world.run(world.now + 100 * MS)
-    world.crash(_agent(world.hosts[0]))
+    world.crash(agent_of(world.hosts[0]))
     world.run(world.now + 5 * cluster.ttl)
     assert not world.checker.holders()
     world.etcd.scribble(ORDERS, Orders())
     world.run(world.now + 300 * MS)
-    _owned(world, not_by=world.hosts[0])
+    owned(world, not_by=world.hosts[0])
 
 
 def upgraded_in_a_pause(world: World) -> None:
     """The owner's agent is killed and started anew in a pause: the group stays where it is."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0, 0, gated=True)
+    cluster = owned_by_first(world, 1 * S, 0, 0, 0, gated=True)
     world.etcd.scribble(ORDERS, Orders(paused="anna"))
     world.run(world.now + 100 * MS)
     first = world.hosts[0]
-    world.crash(_agent(first))
+    world.crash(agent_of(first))
     cluster.boot(first, "n1")
     world.run(world.now + 1 * S)
     assert [host for _, host, _ in world.checker.holders()] == [first]
@@ -172,59 +171,60 @@ def upgraded_in_a_pause(world: World) -> None:
 
 def drained_and_restarted(world: World) -> None:
     """A drained owner hands over, stays drained when it is started anew, and takes nothing even if the others die."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0)
+    cluster = owned_by_first(world, 1 * S, 0, 0)
     first, second = world.hosts
     world.etcd.scribble(ORDERS, Orders(drained=("n1",)))
     world.run(world.now + 200 * MS)
-    _owned(world, not_by=first)
-    world.crash(_agent(first))
+    owned(world, not_by=first)
+    world.crash(agent_of(first))
     cluster.boot(first, "n1")
     world.run(world.now + 3 * S)
-    world.crash(_agent(second))
+    world.crash(agent_of(second))
     world.run(world.now + 5 * S)
     assert not world.checker.holders(), "drained is drained"
     world.etcd.scribble(ORDERS, Orders())
     world.run(world.now + 300 * MS)
-    _owned(world, not_by=second)
+    owned(world, not_by=second)
 
 
 def drained_alone(world: World) -> None:
     """Nobody else is able: a drained owner keeps the group, through a lapse too, until somebody is."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0)
+    cluster = owned_by_first(world, 1 * S, 0, 0)
     first, second = world.hosts
-    world.crash(_agent(second))
+    world.crash(agent_of(second))
     world.run(world.now + 2 * S)
     world.etcd.scribble(ORDERS, Orders(drained=("n1",)))
     world.run(world.now + 2 * S)
-    _owned(world, not_by=second)
+    owned(world, not_by=second)
     first.link.asking_cut_until = world.now + 3 * S
     world.run(world.now + 2 * S)
     assert not world.checker.holders()
     world.run(world.now + 4 * S)
-    _owned(world, not_by=second)
+    owned(world, not_by=second)
     cluster.boot(second, "n2")
     world.run(world.now + 3 * S)
-    _owned(world, not_by=first)
+    owned(world, not_by=first)
 
 
 def everybody_flaps(world: World) -> None:
     """All are damped, again and again: each time somebody owns within a ttl and a turn."""
-    cluster = _owned_by_first(world, 1 * S, 0, 0, 0)
+    cluster = owned_by_first(world, 1 * S, 0, 0, 0)
     cluster.groups["g0"] = replace(cluster.groups["g0"], damping=Damping(1, 60 * S))
     for host in world.hosts:
-        cluster.reload(_agent(host))
+        cluster.reload(agent_of(host))
     for _ in range(6):
         world.run(world.now + 500 * MS)
         (host,) = [one for _, one, _ in world.checker.holders()]
         cluster.set_up(host, False)
         world.at(world.now + 100 * MS, cluster.set_up, host, True)
         world.run(world.now + cluster.ttl + 100 * MS)
-        _owned(world)
+        owned(world)
 
 
 STORIES: dict[str, Story] = {
     story.__name__: story
     for story in (
+        *failsafe_stories.STORIES,
         drift,
         longer_ttl,
         restless_watch,
@@ -241,43 +241,3 @@ STORIES: dict[str, Story] = {
         everybody_flaps,
     )
 }
-
-
-def _owned_by_first(world: World, ttl: Duration, *skews: int, gated: bool = False) -> Cluster:
-    cluster = Cluster.plain(world, ttl, *skews, gated=gated)
-    world.expire_sessions()
-    for number, host in enumerate(world.hosts):
-        cluster.boot(host, f"n{number + 1}")
-    world.run(2 * ttl)
-    if [host for _, host, _ in cluster.holders()] != world.hosts[:1]:
-        cluster.switch_over("g0", "n1")  # a slow clock came too late
-        world.run(world.now + 100 * MS)
-    assert [host for _, host, _ in cluster.holders()] == world.hosts[:1]
-    return cluster
-
-
-def _agent(host: Host) -> Agent:
-    assert host.agent is not None
-    return host.agent
-
-
-def _cut_off(host: Host) -> None:
-    host.link.asking_cut_until = host.link.answers_cut_until = host.link.watch_stalled_until = NEVER
-
-
-def _claim_at(host: Host) -> Instant:
-    state = _agent(host).node.groups["g0"]
-    return host.real(state.claim_at) if isinstance(state, Following) and state.claim_at < NEVER else NEVER
-
-
-def _run_until(world: World, done: Callable[[], bool], within: Duration) -> None:
-    ends = world.now + within
-    while not done():
-        assert world.now < ends, "it does not happen"
-        world.run(world.now + 1 * MS)
-
-
-def _owned(world: World, not_by: Host | None = None) -> None:
-    holders = [host for _, host, _ in world.checker.holders()]
-    if not holders or not_by in holders:
-        raise Violation(f"liveness: g0 is owned by {[host.name for host in holders] or 'nobody'}")
