@@ -43,10 +43,10 @@ def only_the_owner_is_cut_off(world: World) -> None:
 
 
 def slow_promises(world: World) -> None:
-    """Promises take half a ttl to come back; then the owner is cut off from its peers, too."""
+    """Promises take a quarter of a ttl to come back; then the owner is cut off from its peers, too."""
     owned_by_first(world, 1 * S, 0, 0, 0, failsafe=300 * S)
     first = world.hosts[0]
-    world.peers.delay = 250 * MS
+    world.peers.delay = 120 * MS
     cut_off(first)
     _held_by(world, first, until=world.now + 5 * S)
     for other in world.hosts[1:]:
