@@ -21,7 +21,7 @@ from haagent.adapters.deadman import Deadman
 from haagent.adapters.etcd.store import EtcdStore
 from haagent.adapters.fencing import ExecFencer
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
-from haagent.adapters.host import HostLock, TakenError, identity, incarnation, missing_capabilities
+from haagent.adapters.host import HostLock, TakenError, identity, incarnation, machine, missing_capabilities
 from haagent.adapters.neighbours import Neighbours
 from haagent.adapters.netlink import NetlinkKernel
 from haagent.adapters.systemd import ServiceManager
@@ -101,7 +101,12 @@ class _Agent:
         self._path = path
         self._config = config
         self._log = log
-        self._identity = {"host": identity(), "incarnation": incarnation(), "version": __version__}
+        self._identity = {
+            "host": identity(),
+            "machine": machine(),
+            "incarnation": incarnation(),
+            "version": __version__,
+        }
         self._node = Node(config.rules(**self._identity))
         self._wires: dict[str, RouterWire] = {}
         self._manager = ServiceManager()

@@ -7,12 +7,14 @@ lock. The kernel frees it when the process ends, however it ends; nothing is lef
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import socket
 import struct
 from pathlib import Path
 
 _LOCK = "\0haagent"
+_MACHINE = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # linux/capability.h: addresses and groups; raw sockets
 
 
@@ -54,6 +56,26 @@ def identity() -> str:
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}-{Path('/proc/self/ns/net').stat().st_ino}"
+
+
+def machine() -> str:
+    """Names this machine, or container: the same after a restart, and after a reboot where that can be told.
+
+    A machine that comes back may be counted on as before; another one that has its name may not. machine-id(5) is copied
+    with a disk, the firmware's id is not, so it takes both. In a network namespace that is not the machine's own, and
+    where neither can be read, it is the `identity`: one that ends with the namespace, or the boot.
+    """
+    try:
+        if Path("/proc/self/ns/net").readlink() != Path("/proc/1/ns/net").readlink():
+            return _digest(identity())
+        parts = [Path(path).read_text().strip() for path in _MACHINE]
+    except OSError:
+        return _digest(identity())
+    return _digest("\n".join(parts))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def missing_capabilities() -> tuple[str, ...]:

@@ -115,8 +115,8 @@ class Config:
         """`2 virtual routers in 1 group`."""
         return f"{_counted(len(self.routers), 'virtual router')} in {_counted(len(self.groups), 'group')}"
 
-    def rules(self, *, host: str, incarnation: str, version: str) -> Rules:
-        """The core's rules for this start of the agent on this host."""
+    def rules(self, *, host: str, incarnation: str, version: str, machine: str) -> Rules:
+        """The core's rules for this start of the agent on this host, on this machine."""
         return Rules(
             node=self.node,
             incarnation=incarnation,
@@ -130,6 +130,7 @@ class Config:
             fence=0 if self.fencing is None else self.fencing.patience,
             failsafe=0 if self.peers is None else self.failsafe,
             endpoint="" if self.peers is None else self.peers.advertise,
+            machine=machine,
         )
 
 

@@ -60,14 +60,16 @@ class Heartbeat(_message.Message):
     def __init__(self, incarnation: _Optional[str] = ..., round: _Optional[int] = ..., ttl_ns: _Optional[int] = ..., tenures: _Optional[_Iterable[_Union[Tenure, _Mapping]]] = ...) -> None: ...
 
 class Promise(_message.Message):
-    __slots__ = ("incarnation", "round", "tenures")
+    __slots__ = ("incarnation", "round", "tenures", "machine")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     TENURES_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     round: int
     tenures: _containers.RepeatedCompositeFieldContainer[Tenure]
-    def __init__(self, incarnation: _Optional[str] = ..., round: _Optional[int] = ..., tenures: _Optional[_Iterable[_Union[Tenure, _Mapping]]] = ...) -> None: ...
+    machine: str
+    def __init__(self, incarnation: _Optional[str] = ..., round: _Optional[int] = ..., tenures: _Optional[_Iterable[_Union[Tenure, _Mapping]]] = ..., machine: _Optional[str] = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("number", "sent_at_ns")

@@ -59,7 +59,7 @@ class Node:
         self.heard.append(event)
         self.changed.set()
         if isinstance(event, HeartbeatReceived):
-            self.peers.promise(SendPromise(event.node, event.incarnation, event.round, event.tenures))
+            self.peers.promise(SendPromise(event.node, "m", event.incarnation, event.round, event.tenures))
 
     def meet(self, *others: Node | tuple[str, str]) -> None:
         self.peers.meet(Meet(tuple(o if isinstance(o, tuple) else (o.name, o.endpoint) for o in others)))
@@ -72,7 +72,7 @@ class Node:
         self.peers.heartbeat(SendHeartbeat(to, self.greeting.incarnation, number, S, WEB))
 
     async def promised(self, by: str, number: int) -> None:
-        wanted = PromiseReceived(by, self.greeting.incarnation, number, WEB)
+        wanted = PromiseReceived(by, "m", self.greeting.incarnation, number, WEB)
         await until(lambda: wanted in self.heard, lambda: f"{wanted} in {self.heard}; {self.peers.table()}")
 
     async def connected(self, *names: str) -> None:

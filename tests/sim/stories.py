@@ -11,7 +11,7 @@ from dataclasses import replace
 from haagent.core.lease import Held
 from haagent.core.planned import Damping
 from haagent.core.records import ORDERS, Key, Kind, Orders
-from haagent.core.units import MS, S
+from haagent.core.units import MS, NEVER, S
 from tests.sim import failsafe_stories
 from tests.sim.cluster import SKEW
 from tests.sim.kernel import SLOWEST
@@ -129,19 +129,19 @@ def refused_by_the_gate(world: World) -> None:
 
 def shorter_ttl(world: World) -> None:
     """The ttl was made shorter; the owner stops when that stands in etcd, and before it was shown to it."""
-    cluster = _owned_by_first(world, 3 * S, 0, 0, gated=True)
+    cluster = owned_by_first(world, 3 * S, 0, 0, gated=True)
     world.run(world.now + 4 * S)  # the newest evidence is a renewal, not the record
     first = world.hosts[0]
     first.link.watch_stalled_until = NEVER
     cluster.ttl = 300 * MS
     for host in world.hosts:
-        cluster.reload(_agent(host))
+        cluster.reload(agent_of(host))
     world.run(world.now + 5 * MS)
     world.restart = lambda agent: None
-    _agent(first).pause(5 * S)
+    agent_of(first).pause(5 * S)
     cluster.switch_over("g0", "nobody")  # has the challenger look at the new ttl
     world.run(world.now + 4 * S)
-    _owned(world, not_by=first)
+    owned(world, not_by=first)
 
 
 def paused_owner_dies(world: World) -> None:

@@ -114,7 +114,9 @@ def heartbeat(effect: SendHeartbeat) -> bytes:
 
 def promise(effect: SendPromise) -> bytes:
     """Promise."""
-    body = peers_pb2.Promise(incarnation=effect.incarnation, round=effect.round, tenures=_said(effect.tenures))
+    body = peers_pb2.Promise(
+        incarnation=effect.incarnation, round=effect.round, tenures=_said(effect.tenures), machine=effect.machine
+    )
     return peers_pb2.PeerMessage(promise=body).SerializeToString()
 
 
@@ -172,10 +174,12 @@ def _heartbeat(body: peers_pb2.Heartbeat, peer: Greeting) -> HeartbeatReceived |
 def _promise(body: peers_pb2.Promise, peer: Greeting) -> PromiseReceived | Refused:
     if not _name(body.incarnation):
         return Refused(Reason.TEXT, "a promise to no incarnation")
+    if body.machine and not _name(body.machine):
+        return Refused(Reason.TEXT, "a promise of a machine without a printable name")
     tenures = _tenures(body.tenures, body.round)
     if isinstance(tenures, Refused):
         return tenures
-    return PromiseReceived(peer.node, body.incarnation, body.round, tenures)
+    return PromiseReceived(peer.node, body.machine, body.incarnation, body.round, tenures)
 
 
 def _tenures(tenures: Iterable[peers_pb2.Tenure], number: int) -> tuple[Tenure, ...] | Refused:

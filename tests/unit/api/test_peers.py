@@ -38,8 +38,8 @@ def reason(got: object) -> Reason:
 def test_what_is_said_is_heard():
     beat = SendHeartbeat(("n2",), "a1", 7, 1 * S, WEB)
     assert messages.read(messages.heartbeat(beat), PEER) == HeartbeatReceived("n1", "a1", 7, 1 * S, WEB)
-    word = SendPromise("n2", "b1", 8, WEB)
-    assert messages.read(messages.promise(word), PEER) == PromiseReceived("n1", "b1", 8, WEB)
+    word = SendPromise("n2", "m-a", "b1", 8, WEB)
+    assert messages.read(messages.promise(word), PEER) == PromiseReceived("n1", "m-a", "b1", 8, WEB)
     assert messages.read(messages.ping(Asked(4, 5)), PEER) == Asked(4, 5)
     assert messages.read(messages.pong(Asked(4, 5), 6), PEER) == Answered(4, 5, 6)
     status = NodeStatus(node="n1", incarnation="a1", groups=[GroupRole(group="web", faults=["interface eth0 is down"])])
@@ -113,7 +113,7 @@ def test_bytes_that_are_no_message():
 
 WHOLE = [
     beat().SerializeToString(),
-    messages.promise(SendPromise("n2", "b1", 8, WEB)),
+    messages.promise(SendPromise("n2", "m-a", "b1", 8, WEB)),
     messages.greeting(PEER),
     messages.status(NodeStatus(node="n1", incarnation="a1", groups=[GroupRole(group="web")])),
     messages.pong(Asked(4, 5), 6),

@@ -111,7 +111,7 @@ def test_everything_that_can_be_said():
     who = {"operators": frozenset(["ops"]), "viewers": frozenset(["grafana"])}
     assert got.control == ControlSettings("/run/ha.sock", "adm", "[::]:8502", "ca.pem", "c.pem", "c.key", **who)
     assert got.peers == PeersSettings("[::]:8501", "n1.example:8501", "ca.pem", "peer.pem", "peer.key")
-    rules = got.rules(host="h", incarnation="i", version="0")
+    rules = got.rules(host="h", machine="m", incarnation="i", version="0")
     assert (rules.fence, rules.failsafe, rules.endpoint) == (2500 * MS, 90 * S, "n1.example:8501")
     assert got.http == "[::1]:80"
     assert (got.log.level, got.log.format) == ("debug", "json")
@@ -175,7 +175,7 @@ def test_the_least_that_must_be_said():
     router = got.routers[0]
     assert (router.rules.version, router.rules.priority, router.rules.advert_interval) == (3, 100, 1 * S)
     assert (router.rules.strangers, router.checksum, router.ttl) == (Strangers.ALARM, Checksum.RFC, 255)
-    rules = got.rules(host="h", incarnation="i", version="0")
+    rules = got.rules(host="h", machine="m", incarnation="i", version="0")
     assert list(rules.groups) == ["web"]
     assert not rules.groups["web"].preempt
     assert (rules.node, rules.ttl, rules.margin, rules.guard) == ("h1", 1 * S, 30 * MS, 20 * MS)
@@ -210,7 +210,7 @@ def test_a_fencing_program_needs_no_more_than_its_path():
 def test_peers_reach_a_node_where_it_listens_unless_told_otherwise():
     loaded = read(dedent(LEAST) + 'peers: {listen: "10.0.0.1:8501", insecure: true}\n')
     assert isinstance(loaded, Loaded)
-    rules = loaded.config.rules(host="h", incarnation="i", version="0")
+    rules = loaded.config.rules(host="h", machine="m", incarnation="i", version="0")
     assert (rules.failsafe, rules.endpoint) == (300 * S, "10.0.0.1:8501")
     assert loaded.warnings == (
         "haagent.yaml:5: peers.insecure: true, plain text: whoever reaches this port can pose as any node",
