@@ -167,9 +167,10 @@ class _Agent:
             self._outer.add(Watchdog(self._config.watchdog, rules.ttl))
         self._pump.start(timer)
         self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
-        # What was made so far stays: the collector need not look at it again, and its pauses stay short.
-        gc.collect()
+        # What was made so far stays: the collector need not look at it ever, and its pauses stay short. Nor now: the
+        # lease of an incarnation that was killed is running out.
         gc.freeze()
+        gc.enable()
 
     # --- what the pump needs beside the ports
 
