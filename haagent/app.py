@@ -213,8 +213,7 @@ class _Agent:
     def _protect(self, rules: Rules) -> None:
         """Have the gate around all that any group may hold, now or until a removal under way is confirmed."""
         interfaces, groups = _kernel_scope(rules)
-        addresses = {address for held in groups.values() for address in held}
-        self.kernel.protect(addresses, interfaces)
+        self.kernel.protect(groups, interfaces)
         self.kernel.grace = rules.ttl // 4
 
     def _heard_of_kernel(self, event: Event) -> None:

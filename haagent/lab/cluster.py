@@ -70,7 +70,7 @@ class Cluster:
         """Start the agents of these hosts, or of all; do not wait for anything."""
         for host in self.lab.hosts if hosts is None else hosts:
             argv = [sys.executable, *self.program(host), "run", "-c", str(self.config(host))]
-            # An installed agent has its byte code: it is not compiled again at each start, whatever our own environment.
+            # An installed agent has its byte code: it is not compiled at each start, whatever our own environment says.
             env = {"PYTHONPATH": str(Path(haagent.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": ""}
             self.agents[host.name] = host.spawn(argv, name="agent", env=env)
 
