@@ -11,13 +11,15 @@ from haagent.core.view import View
 
 
 class Timer(NamedTuple):
-    """What a timer is for: "renew" and "lapse" of the lease, "group", "router" and "fence" (an incarnation) by name."""
+    """What a timer is for: "renew", "watch" and "lapse" of the lease, or by name "group", "router" and "fence" (an
+    incarnation).
+    """
 
     what: str
     name: str = ""
 
 
-RENEW, LAPSE = Timer("renew"), Timer("lapse")
+RENEW, WATCH, LAPSE = Timer("renew"), Timer("watch"), Timer("lapse")
 
 
 class Context:

@@ -76,7 +76,7 @@ _mutant(
     "gate-not-shortened",
     "a ttl that gets shorter leaves the gate open by the longer one",
     (Renewals, "_ask_lease", _ask_lease_quietly),
-    seeds=100,
+    seeds=300,
 )
 _mutant(
     "gate-let-go-early",
