@@ -25,7 +25,7 @@ from tests.integration.conftest import MakeLab
 from tests.integration.gating import KINDS, OTHERS, VIPS, Client, gate, hold, later, on_both
 from tests.integration.namespace import ROOT
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 LATE = 5 * MS
 """What an answer may come after the deadline: it left before, and the client had to be scheduled to see it."""
