@@ -44,7 +44,7 @@ test: root deps venv  ## every test; ARGS='-k name' to choose, WORKERS=4 at a ti
 	    case $$status in \
 	        0) found=yes ;; \
 	        1) found=yes failed=yes ;; \
-	        5) ;; `# nothing was chosen here` \
+	        5) : nothing is chosen here ;; \
 	        *) exit $$status ;; \
 	    esac; \
 	}; \
