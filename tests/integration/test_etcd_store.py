@@ -85,9 +85,9 @@ def test_a_list_is_told_once_its_watch_stands():
             def count(event: Event) -> None:
                 if isinstance(event, Listed):  # asked on the event loop: what is not there is not made meanwhile
                     with urllib.request.urlopen(f"{etcd.endpoints[0]}/metrics", timeout=5) as told:
-                        watches.append(
-                            int(re.search(rb"^etcd_debugging_mvcc_watcher_total (\d+)", told.read(), re.M)[1])
-                        )
+                        found = re.search(rb"^etcd_debugging_mvcc_watcher_total (\d+)", told.read(), re.M)
+                    assert found is not None
+                    watches.append(int(found[1]))
 
             c.hook = count
             await c.until(lambda: watches)
