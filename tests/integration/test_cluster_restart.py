@@ -83,6 +83,8 @@ def test_nothing_is_let_go_of(make_lab: MakeLab, measure: Measure, gate: str):
     owner = lab.host(cluster.owner())
     silent: list[float] = []
     with watch(owner) as kernel:
+        dropped = _dropped(owner)
+        assert bool(dropped) == (gate == "nft")
         for _ in range(RESTARTS):
             story.forget()
             before = cluster.epoch()
@@ -95,6 +97,7 @@ def test_nothing_is_let_go_of(make_lab: MakeLab, measure: Measure, gate: str):
             cluster.restore()
         assert kernel.deleted() == []
         assert kernel.shut() == []
+        assert _dropped(owner) == dropped, "by the gate"
         assert all(len(kernel.told(vip)) >= RESTARTS for vip in VIPS), "given longer lives each time"
     measure("silent_ms", silent)
     assert sum(each <= LOST for each in silent) >= RESTARTS - 1, f"silent for {silent} ms"
@@ -134,6 +137,12 @@ def _restart_without(cluster: Cluster, owner: Host, group: str) -> Instant:
     cluster.lab.etcd.ctl("del", key("owners", group))
     cluster.start([owner])
     return began
+
+
+def _dropped(host: Host) -> list[str]:
+    """What the nftables gate has counted, if that is the host's gate."""
+    tables = host.run(["nft", "list", "counters"]).stdout
+    return re.findall(r"packets \d+", tables)
 
 
 def _provoke(monitor: Process, host: Host, change: Sequence[str]) -> None:
