@@ -14,9 +14,9 @@ SEEDS ?= $(if $(SEED),1,1000)
 TRIALS ?= 20
 ARGS ?=
 
-# The tests in the order in which a failure says most: first what computes, on JOBS cores; then what mostly waits for
-# timers of real agents, WORKERS at a time, which may be more than there are cores; at last, one after the other, what
-# is marked `alone` (tests/conftest.py). Directories not named here wait.
+# The tests in the order in which a failure says most: first what computes, on JOBS cores, module by module; then what
+# mostly waits for timers of real agents, WORKERS at a time, which may be more than there are cores; at last, one after
+# the other, what is marked `alone` (tests/conftest.py). Directories not named here wait.
 COMPUTING := $(wildcard tests/unit tests/scripts tests/wire tests/sim)
 WAITING := $(filter-out $(COMPUTING) tests/bench tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
@@ -48,7 +48,7 @@ test: root deps venv  ## every test; ARGS='-k name' to choose, WORKERS=4 at a ti
 	        *) exit $$status ;; \
 	    esac; \
 	}; \
-	run $(COMPUTING) -m 'not alone' -n $(JOBS) --dist worksteal; \
+	run $(COMPUTING) -m 'not alone' -n $(JOBS) --dist loadscope; \
 	run $(WAITING) -m 'not alone' -n $(WORKERS) --dist worksteal; \
 	run $(COMPUTING) $(WAITING) -m alone; \
 	[ "$$found" ] || { echo "no test has been chosen" >&2; exit 5; }; \
