@@ -42,8 +42,8 @@ _REQUIRE_LEADER: Final[Metadata] = (("hasleader", "true"),)
 _BACKOFF: Final = wait_random_exponential(multiplier=0.005, max=0.2)
 _WORTH_TRYING: Final = 0.005
 _OVERDUE: Final = 0.2
-"""The part of a call's time after which the next call goes elsewhere. The core renews each quarter of its ttl,
-answered or not: the renewal after the one that got lost must find a better endpoint."""
+"""The part of a call's time after which a better endpoint is looked for. The core renews each quarter of its ttl,
+answered or not: the renewal after the one that got lost must find it."""
 _AGAINST: Final = {Trouble.UNKNOWN, Trouble.TURNED_AWAY}
 """What speaks against the endpoint; all else is an answer."""
 _PROBE: Final = 0.2
@@ -99,7 +99,7 @@ class Pool:
             return error.trouble is Trouble.TURNED_AWAY or (repeatable and error.trouble is Trouble.UNKNOWN)
 
         def wait(state: RetryCallState) -> float:
-            # The first round over all endpoints needs no pause: each is another one.
+            # The first round over all endpoints needs no pause: as a rule each is another one.
             return 0.0 if state.attempt_number < len(self._order) else _BACKOFF(state)
 
         def stop(state: RetryCallState) -> bool:
