@@ -12,7 +12,34 @@ test.
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import TracebackType
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("haagent", deadline=None, print_blob=True)
 settings.load_profile("haagent")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """Python 3.11 makes frames without a line number; pytest fails over them, and that ends the run of all tests."""
+    error = None if call.excinfo is None else call.excinfo.value
+    while error is not None:
+        error.__traceback__ = _with_lines(error.__traceback__)
+        if call.excinfo is not None and error is call.excinfo.value:
+            call.excinfo = pytest.ExceptionInfo.from_exception(error)
+        error = error.__cause__ or error.__context__
+
+
+def _with_lines(trace: TracebackType | None) -> TracebackType | None:
+    found: list[TracebackType] = []
+    while trace is not None:
+        if getattr(trace, "tb_lineno", None) is not None:
+            found.append(trace)
+        trace = trace.tb_next
+    for before, after in pairwise([*found, None]):
+        if before is not None:
+            before.tb_next = after
+    return found[0] if found else None
