@@ -8,15 +8,17 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+WORKERS ?= 4
 SEED ?=
 SEEDS ?= $(if $(SEED),1,1000)
 TRIALS ?= 20
 ARGS ?=
 
-# The tests in the order in which a failure says most: the cheap ones first; directories not named here come last.
-ORDER := unit scripts wire sim integration
-TESTS := $(wildcard $(ORDER:%=tests/%))
-TESTS += $(filter-out $(ORDER:%=tests/%) tests/bench,$(patsubst %/,%,$(filter-out tests/__pycache__/,$(wildcard tests/*/))))
+# The tests in the order in which a failure says most: first what computes, on JOBS cores, module by module; then what
+# mostly waits for timers of real agents, WORKERS at a time, which may be more than there are cores; at last, one after
+# the other, what is marked `alone` (tests/conftest.py). Directories not named here wait.
+COMPUTING := $(wildcard tests/unit tests/scripts tests/wire tests/sim)
+WAITING := $(filter-out $(COMPUTING) tests/bench tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 PROTOS := $(wildcard proto/haagent/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
@@ -36,8 +38,24 @@ demo: root deps venv  ## three nodes and etcd in network namespaces: cold start,
 	$(BIN)/python -m haagent.lab.demo $(ARGS)
 
 .PHONY: test
-test: root deps venv  ## every test; ARGS='-k name' to choose (root)
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+test: root deps venv  ## every test; ARGS='-k name' to choose, WORKERS=4 at a time (root)
+	@found= failed=; \
+	run() { \
+	    printf '\n-- pytest %s\n' "$$*"; \
+	    local status=0; \
+	    $(BIN)/python -m pytest "$$@" --durations=8 --durations-min=5 $(ARGS) || status=$$?; \
+	    case $$status in \
+	        0) found=yes ;; \
+	        1) found=yes failed=yes ;; \
+	        5) : nothing is chosen here ;; \
+	        *) exit $$status ;; \
+	    esac; \
+	}; \
+	run $(COMPUTING) -m 'not alone' -n $(JOBS) --dist loadscope; \
+	run $(WAITING) -m 'not alone' -n $(WORKERS) --dist worksteal; \
+	run $(COMPUTING) $(WAITING) -m alone; \
+	[ "$$found" ] || { echo "no test has been chosen" >&2; exit 5; }; \
+	[ -z "$$failed" ] || { echo "tests failed: see above" >&2; exit 1; }
 
 .PHONY: check
 check: venv proto-current  ## format, lint, types, import floors, generated code up to date

@@ -186,10 +186,11 @@ class _Agent:
         self._pump.start(timer)
         self._wall.start()
         self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
-        await self._serving.start(self._parts())
-        # What was made so far stays: the collector need not look at it again, and its pauses stay short.
-        gc.collect()
+        # What was made so far stays: the collector need not look at it ever, and its pauses stay short. Nor now: the
+        # lease of an incarnation that was killed is running out.
         gc.freeze()
+        gc.enable()
+        await self._serving.start(self._parts())
 
     def _parts(self) -> Parts:
         counters = {
@@ -244,8 +245,7 @@ class _Agent:
     def _protect(self, rules: Rules) -> None:
         """Have the gate around all that any group may hold, now or until a removal under way is confirmed."""
         interfaces, groups = _kernel_scope(rules)
-        addresses = {address for held in groups.values() for address in held}
-        self.kernel.protect(addresses, interfaces)
+        self.kernel.protect(groups, interfaces)
         self.kernel.grace = rules.ttl // 4
 
     def _heard_of_kernel(self, event: Event) -> None:

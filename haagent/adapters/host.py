@@ -61,9 +61,9 @@ def identity() -> str:
 def machine() -> str:
     """Names this machine, or container: the same after a restart, and after a reboot where that can be told.
 
-    A machine that comes back may be counted on as before; another one that has its name may not. machine-id(5) is copied
-    with a disk, the firmware's id is not, so it takes both. In a network namespace that is not the machine's own, and
-    where neither can be read, it is the `identity`: one that ends with the namespace, or the boot.
+    A machine that comes back may be counted on as before; another one that has its name may not. machine-id(5) is
+    copied with a disk, the firmware's id is not, so it takes both. In a network namespace that is not the machine's
+    own, and where neither can be read, it is the `identity`: one that ends with the namespace, or the boot.
     """
     try:
         if Path("/proc/self/ns/net").readlink() != Path("/proc/1/ns/net").readlink():

@@ -13,6 +13,7 @@ Exit codes:
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Final
 import click
 
 from haagent import __version__
-from haagent.config.load import Invalid
 
 OK: Final = 0
 UNUSABLE: Final = 3
@@ -56,7 +56,9 @@ def run(path: Path) -> None:
     SIGTERM and SIGINT give everything up and end the agent, a second one ends it at once. SIGHUP reads the file again;
     a file that cannot be used changes nothing.
     """
-    from haagent.app import run_agent  # with all its libraries: --help needs none
+    # All its libraries: --help needs none. They make much and drop little, which the agent's start waits for.
+    gc.disable()
+    from haagent.app import run_agent
 
     sys.exit(run_agent(path))
 
@@ -72,6 +74,7 @@ def check(path: Path, strict: bool, schema: bool) -> None:
 
         click.echo(json.dumps(json_schema(), indent=2))
         return
+    from haagent.config.load import Invalid
     from haagent.prepare import prepare
 
     result = prepare(path)

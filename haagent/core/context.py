@@ -11,15 +11,15 @@ from haagent.core.view import View
 
 
 class Timer(NamedTuple):
-    """What a timer is for: "renew" and "lapse" of the lease, "failsafe"; "group", "damping" (of a group), "router" and
-    "fence" (an incarnation) by name.
+    """What a timer is for: "renew", "watch" and "lapse" of the lease, "failsafe"; "group", "damping" (of a group),
+    "router" and "fence" (an incarnation) by name.
     """
 
     what: str
     name: str = ""
 
 
-RENEW, LAPSE, FAILSAFE = Timer("renew"), Timer("lapse"), Timer("failsafe")
+RENEW, WATCH, LAPSE, FAILSAFE = Timer("renew"), Timer("watch"), Timer("lapse"), Timer("failsafe")
 
 
 class Context:

@@ -254,6 +254,8 @@ class Node:
                     self._membership.sync(self.lease)
                     self.view.drop_expired(context.now)
                     self._groups.fences.forget()
+                case "watch":
+                    self._renewals.watch_the_watch()
                 case "group" if timer.name in self.groups:
                     self._groups.decide(timer.name)
                 case "router" if timer.name in self.routers:

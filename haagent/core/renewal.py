@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from haagent.core import lease
-from haagent.core.context import LAPSE, RENEW, Context
+from haagent.core.context import LAPSE, RENEW, WATCH, Context
 from haagent.core.failsafe import Failsafe
 from haagent.core.lease import Held, Lease
 from haagent.core.model import Ask, Asking, Commit, ExtendAddresses, LeaseChanged, Resync
@@ -99,6 +99,11 @@ class Renewals:
         """A renewal is done at `revision`, which the stream should show soon."""
         if self._unseen is None and revision > self._context.view.revision:
             self._unseen = (revision, self._context.now)
+        if self._unseen is not None and isinstance(self.lease, Held):
+            # Renewals were lost before this one. The next may come after the lease's end: that is too late to look.
+            now, ttl = self._context.now, self._context.rules.ttl
+            if self.lease.held_until - now < ttl // 2:
+                self._context.timers.set(WATCH, self._unseen[1] + ttl // 8)
 
     def unanswered(self, why: str) -> None:
         """A renewal has no answer. The next one is on its way anyway."""
@@ -106,13 +111,30 @@ class Renewals:
         if self._unanswered >= SILENT_AFTER:
             self._context.alarm("etcd-silent", "etcd", why)
 
+    def watch_the_watch(self) -> None:
+        """Renewals that are done but not shown: the watch hangs, and without it the lease can not be extended.
+
+        An etcd member that falls silent costs the renewals that it gets. That the next is done elsewhere helps only if
+        the watch is found behind, too, while there is time for a new one: half a renewal's interval after it, at most.
+        """
+        if self._unseen is None:
+            return
+        context = self._context
+        revision, since = self._unseen
+        if context.view.revision >= revision:
+            self._unseen = None
+        elif context.now - since >= context.rules.ttl // 8:
+            # The new list and watch have a quarter of a ttl.
+            self._unseen = (revision, context.now + context.rules.ttl // 8)
+            context.out.append(Resync())
+
     def ask(self, owned: Iterable[str]) -> None:
         """Ask for the next renewal, guarded by the lease key as it was last seen."""
         context = self._context
         rules, view = context.rules, context.view
         if view.observed_since == NEVER:
             return
-        self._watch_the_watch()
+        self.watch_the_watch()
         if self._name_in_use():
             return
         names = tuple(owned)
@@ -190,20 +212,3 @@ class Renewals:
             return True
         context.calm("name-in-use", rules.node)
         return False
-
-    def _watch_the_watch(self) -> None:
-        """Renewals that are done but not shown: the watch hangs, and without it the lease can not be extended.
-
-        An etcd member that falls silent costs the renewal that it gets; the next one, half a ttl after the last that
-        was shown, is done elsewhere. The one after that must find the watch behind, or the lease runs out.
-        """
-        if self._unseen is None:
-            return
-        context = self._context
-        revision, since = self._unseen
-        if context.view.revision >= revision:
-            self._unseen = None
-        elif context.now - since >= context.rules.ttl // 8:
-            # The new list and watch have a quarter of a ttl.
-            self._unseen = (revision, context.now + context.rules.ttl // 8)
-            context.out.append(Resync())

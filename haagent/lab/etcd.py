@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import shutil
 import signal
 import socket
@@ -264,9 +265,15 @@ def loopback_etcd(members: int = 1, *, tls: bool = False, demand_client_certific
 def _free_ports(count: int) -> list[int]:
     """Ports that nobody listens on. Somebody else may take one before it is used; then the start fails, and
     says so.
+
+    None of those that the kernel gives to connections (net.ipv4.ip_local_port_range, from 32768 on): while a member
+    is down its port would be one of them, even for whoever tries to connect to it.
     """
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(contextlib.closing(socket.socket())) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20_000, 32_768)
+        with contextlib.closing(socket.socket()) as opened, contextlib.suppress(OSError):
+            opened.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found

@@ -94,8 +94,8 @@ class Rehearsal:
     def restart(self) -> Outcome:
         """The owner's agent is killed and started again at once, as a service manager does."""
         owner = self._owner()
-        began = self.cluster.agents[owner.name].kill()
         epoch = self.cluster.epoch()
+        began = self.cluster.agents[owner.name].kill()
         self.cluster.start([owner])
         self.cluster.wait(lambda: self.cluster.epoch() > epoch, "the group is claimed again")
         first = self.prober.wait_for_answer(self.vip, after=now())

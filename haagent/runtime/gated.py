@@ -8,7 +8,7 @@ dead-man timer runs while anything is open.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -48,13 +48,17 @@ class GatedKernel:
         self._deliver = deliver
         self.grace = grace
         self._interfaces: frozenset[str] = frozenset()
+        self._may_hold: Mapping[str, tuple[VirtualAddress, ...]] = {}
         self._open: set[str] = set()
 
-    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str]) -> None:
-        """Have a gate, closed unless opened, for just these addresses. If that can not be, everything is closed."""
-        self._interfaces = frozenset(interfaces)
+    def protect(self, groups: Mapping[str, tuple[VirtualAddress, ...]], interfaces: Iterable[str]) -> None:
+        """Have a gate, closed unless opened, for just what these groups may come to hold.
+
+        If that can not be, everything is closed.
+        """
+        self._interfaces, self._may_hold = frozenset(interfaces), groups
         try:
-            self._gate.protect(self._everywhere(addresses))
+            self._gate.protect(self._everywhere({one for addresses in groups.values() for one in addresses}))
         except GateFailedError as error:
             self.closed(str(error))
 
@@ -87,7 +91,8 @@ class GatedKernel:
             if effect.group in self._open:
                 self._gate.close(effect.group)
             else:
-                self._gate.sweep()
+                # Just this group's: another one may be about to go on with what was left of it.
+                self._gate.sweep(self._everywhere(self._may_hold.get(effect.group, ())))
         except GateFailedError as error:
             _LOG.error("%s: could not close the gate, the addresses are removed: %s", effect.group, error)
         self._open.discard(effect.group)

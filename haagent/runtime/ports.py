@@ -247,8 +247,8 @@ class Gate(Protocol):
         """Let nothing of the group pass from now on. Closing what is closed is nothing."""
         ...
 
-    def sweep(self) -> None:
-        """Close what an earlier incarnation left open, and this one has not opened."""
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
         ...
 
     def remove(self) -> None:

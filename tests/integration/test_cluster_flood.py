@@ -37,6 +37,7 @@ from tests.integration.speaking import injected
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
+    pytest.mark.alone,
 ]
 
 RATE, SECONDS = 10_000, 10.0

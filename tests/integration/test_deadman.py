@@ -13,7 +13,7 @@ from haagent.adapters.deadman import Deadman
 from haagent.core.units import MS, NEVER, Instant, S
 from haagent.runtime.clock import boottime
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 LATE = 100 * MS
 """Usually one or two; the machine is shared, and the parent must run to see it."""

@@ -7,10 +7,13 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Generator
+from typing import Any
 
 import pytest
+from tenacity import RetryCallState
 
-from haagent.core.model import Committed, Event, Listed, Unanswered
+from haagent.adapters.etcd.watch import Watcher
+from haagent.core.model import Committed, Listed, Unanswered
 from haagent.core.records import Put
 from haagent.core.units import MS, S
 from haagent.lab.etcd import Etcd, loopback_etcd
@@ -207,23 +210,29 @@ def test_no_quorum(three: Etcd):
     asyncio.run(scenario())
 
 
-def test_compacted_between_list_and_watch(etcd: Etcd, caplog: pytest.LogCaptureFixture):
+def test_compacted_between_list_and_watch(
+    etcd: Etcd, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    listing, lists = Watcher._list, 0
+
+    async def then_compact(watcher: Watcher, state: RetryCallState) -> Any:
+        nonlocal lists
+        listed = await listing(watcher, state)
+        lists += 1
+        if lists == 1:  # on the event loop, right after the list: the watch has not begun
+            etcd.ctl("put", f"/haagent/{CLUSTER}/leases/missed", "{}")
+            etcd.compact()
+        return listed
+
     async def scenario() -> None:
         async with client(settings(etcd.endpoints), listed=False) as c:
-
-            def compact(event: Event) -> None:
-                # On the event loop, right after the list: the watch has not begun.
-                if isinstance(event, Listed) and len(c.all(Listed)) == 1:
-                    etcd.ctl("put", f"/haagent/{CLUSTER}/leases/missed", "{}")
-                    etcd.compact()
-
-            c.hook = compact
             await c.until(lambda: len(c.all(Listed)) == 2)
             assert [one.key.name for one in c.all(Listed)[1].seen] == ["missed"]
             assert c.store.counters["compacted"] == 1
             await c.seen(A, await c.committed(Put(A, lease(1))))
             assert_in_order(c.events)
 
+    monkeypatch.setattr(Watcher, "_list", then_compact)
     asyncio.run(scenario())
     assert caplog.text.count("watch: ended (compacted up to revision") == 1
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import urllib.request
 from collections.abc import Generator
 
 import grpc.aio
@@ -71,6 +73,28 @@ def test_a_list_comes_first_and_then_every_change_in_order(etcd: Etcd):
             assert_in_order(c.events)
 
     asyncio.run(scenario())
+
+
+def test_a_list_is_told_once_its_watch_stands():
+    """What is written in answer to it is then shown at once; a watch that begins later is served each 100 ms only."""
+
+    async def scenario(etcd: Etcd) -> None:
+        async with client(settings(etcd.endpoints), listed=False) as c:
+            watches: list[int] = []
+
+            def count(event: Event) -> None:
+                if isinstance(event, Listed):  # asked on the event loop: what is not there is not made meanwhile
+                    with urllib.request.urlopen(f"{etcd.endpoints[0]}/metrics", timeout=5) as told:
+                        found = re.search(rb"^etcd_debugging_mvcc_watcher_total (\d+)", told.read(), re.M)
+                    assert found is not None
+                    watches.append(int(found[1]))
+
+            c.hook = count
+            await c.until(lambda: watches)
+            assert watches == [1]
+
+    with loopback_etcd() as fresh:
+        asyncio.run(scenario(fresh))
 
 
 def test_the_changes_of_one_transaction_come_together(etcd: Etcd):

@@ -25,7 +25,7 @@ from tests.integration.conftest import MakeLab
 from tests.integration.gating import KINDS, OTHERS, VIPS, Client, gate, hold, later, on_both
 from tests.integration.namespace import ROOT
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 LATE = 5 * MS
 """What an answer may come after the deadline: it left before, and the client had to be scheduled to see it."""
@@ -182,11 +182,33 @@ def test_what_was_left_open_can_be_swept():
     second = gate()
     second.protect([*VIPS, *OTHERS])
     second.open("b", OTHERS, later())
-    second.sweep()
+    second.sweep([*VIPS, *OTHERS])
     assert all(client.silent(each) for each in VIPS)
     assert all(client.answered(each) for each in OTHERS)
     second.close("b")
-    second.sweep()
+    second.sweep(OTHERS)
+    assert all(client.silent(each) for each in OTHERS)
+
+
+@on_both
+def test_a_sweep_leaves_alone_what_is_not_named():
+    """One group is swept while another is about to go on with what was left of it."""
+    client = Client()
+    hold(*OTHERS)
+    first = gate()
+    first.protect([*VIPS, *OTHERS])
+    first.open("a", VIPS, later())
+    first.open("b", OTHERS, later())
+    first.leave()
+    second = gate()
+    second.protect([*VIPS, *OTHERS])
+    second.sweep(VIPS)
+    assert all(client.silent(each) for each in VIPS)
+    assert all(client.answered(each) for each in OTHERS)
+    second.open("b", OTHERS, later())
+    second.sweep([*VIPS, *OTHERS])
+    assert all(client.answered(each) for each in OTHERS)
+    second.close("b")
     assert all(client.silent(each) for each in OTHERS)
 
 

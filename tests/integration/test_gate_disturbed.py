@@ -124,7 +124,7 @@ def test_a_table_of_another_make_is_replaced_closed():
         nft(attempt)
         second = NftGate(pytest.fail)
         second.protect(VIPS)
-        second.sweep()
+        second.sweep(VIPS)
         assert all(client.silent(each) for each in VIPS), attempt
         second.open("g", VIPS, later())
         assert client.answered(VIPS[0])

@@ -114,6 +114,7 @@ def test_a_signal_ends_a_lab(number: int) -> None:
     assert named_after(process.pid) == []
 
 
+@pytest.mark.alone  # any lab that starts would be the next
 def test_after_sigkill_processes_die_and_the_next_lab_removes_the_rest() -> None:
     process, pids = start_standalone()
     process.kill()

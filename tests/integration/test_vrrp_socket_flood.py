@@ -25,7 +25,7 @@ from tests.integration.kernel import Lag, until_true
 from tests.integration.namespace import ROOT, in_namespace, sh
 from tests.integration.speaking import Capture, Station, cable, injected, router
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 # Sends the frames on its standard input round and round, so many a second for so many seconds; says how many it sent.
 SENDER = """

@@ -103,6 +103,8 @@ class Ear:
                 frame, about, _, _ = self._socket.recvmsg(65536, 64)
             except BlockingIOError:
                 return
+            if not _may_tell(frame):
+                continue
             seconds, nanoseconds = struct.unpack("=qq", about[0][2])
             self._take(frame, seconds * 1_000_000_000 + nanoseconds + self._offset)
 
@@ -117,6 +119,19 @@ class Ear:
         elif ICMPv6ND_NA in packet and not packet[ICMPv6ND_NA].S:
             told = packet[ICMPv6ND_NA]
             self.announcements.append(Announcement(at, packet.src, packet.dst, told.tgt, told.payload.lladdr))
+
+
+def _may_tell(frame: bytes) -> bool:
+    """Whether it is worth scapy's millisecond: a prober's questions and answers come faster than that, and are not."""
+    match frame[12:14]:
+        case b"\x08\x00":
+            return frame[23] == 112
+        case b"\x08\x06":
+            return frame[28:32] == frame[38:42]
+        case b"\x86\xdd":
+            return frame[20] == 112 or (frame[20] == 58 and frame[54] == 136)
+        case _:
+            return False
 
 
 def _advert(packet: Any, frame: bytes, at: Instant) -> Advert:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from haagent.core.units import MS, S
 from haagent.lab.commands import run
-from tests.interop.agent import one_agent
+from tests.interop.agent import SLACK, one_agent
 from tests.interop.capture import Advert, Ear
 from tests.interop.conftest import MakeLab
 from tests.interop.dialect import ALL, PASSWORD, VRID, Dialect
@@ -26,7 +25,7 @@ PRIORITY = 100
 REPEATS = 5  # garp_master_repeat
 GROUPS = {4: ("224.0.0.18", "01:00:5e:00:00:12"), 6: ("ff02::12", "33:33:00:00:00:12")}
 EVERYBODY = {4: "ff:ff:ff:ff:ff:ff", 6: "33:33:00:00:00:01"}
-AT_ONCE = 100 * MS
+AT_ONCE = SLACK
 
 
 def tcpdump(frames: Iterable[bytes], file: Path) -> list[str]:
@@ -59,7 +58,8 @@ def test_adverts(dialect: Dialect, make_lab: MakeLab, tmp_path: Path):
         assert advert.checksum_holds is (dialect.checksum == "rfc")
     assert [advert.priority for advert in adverts] == [PRIORITY, PRIORITY, PRIORITY, 0]
     for before, after in pairwise(heard):
-        assert dialect.interval - 20 * MS < after.at - before.at < dialect.interval + 1 * S
+        # One may leave late, and the next in time.
+        assert dialect.interval // 2 < after.at - before.at < dialect.interval + SLACK
 
     announced(ear, heard[0], dialect, here.mac)
     lines = tcpdump((advert.frame for advert in adverts), tmp_path / "adverts.pcap")

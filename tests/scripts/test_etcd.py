@@ -204,6 +204,18 @@ def test_the_watch_hangs():
     assert talk.node.roles["web"] is Role.MASTER
 
 
+def test_the_watch_hangs_and_two_renewals_are_lost():
+    """The third is done elsewhere. A fourth would come when the lease is over: the node asks for a new watch before."""
+    talk = master(rules(), peers="")
+    talk.quiet(1240)
+    assert talk.live(1760, etcd=False) == []
+    answer, _ = talk.etcd.commit(talk.asked.pop("renew"))  # type: ignore[arg-type]
+    assert talk.feed(1765, answer) == []
+    assert talk.live(1900, etcd=False) == ["1890: resync"]
+    assert talk.lists(1960)[0].startswith("extend until")
+    assert talk.node.roles["web"] is Role.MASTER
+
+
 def test_a_claim_is_refused_because_another_was_faster():
     """Two nodes claim a free group. Ours is second: the refusal shows the winner's record, and it is followed."""
     talk = backup(rules(), priority=90)

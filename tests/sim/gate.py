@@ -118,11 +118,7 @@ class GatePort:
 
     def protect(self, addresses: Iterable[VirtualAddress]) -> None:
         """Guard the groups that have one of these addresses."""
-        wanted = {one.address for one in addresses}
-        groups = self._agent.node.rules.groups.values()
-        held = {
-            group.name for group in groups if any(a.address in wanted for one in group.routers for a in one.addresses)
-        }
+        held = self._having(addresses)
         self._mine &= held
         self._kernel.guard(held)
 
@@ -142,10 +138,11 @@ class GatePort:
         self._mine.discard(group)
         self._kernel.shut([group])
 
-    def sweep(self) -> None:
-        """Close what another incarnation left open."""
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Close what another incarnation left open of these."""
         self._step()
-        self._kernel.shut([group for group, held in self._kernel.passes.items() if held.by != self._me])
+        those = self._having(addresses)
+        self._kernel.shut([name for name, held in self._kernel.passes.items() if held.by != self._me and name in those])
 
     def remove(self) -> None:
         """No story needs it."""
@@ -153,6 +150,14 @@ class GatePort:
 
     def leave(self) -> None:
         """What is open ends at its time."""
+
+    def _having(self, addresses: Iterable[VirtualAddress]) -> set[str]:
+        """The groups that have one of these addresses."""
+        wanted = {one.address for one in addresses}
+        groups = self._agent.node.rules.groups.values()
+        return {
+            group.name for group in groups if any(a.address in wanted for one in group.routers for a in one.addresses)
+        }
 
     def _turn(self, groups: set[str], until: Instant) -> None:
         agent, host, kernel = self._agent, self._agent.host, self._kernel

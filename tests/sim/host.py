@@ -293,7 +293,7 @@ class Agent:
     def _protect(self) -> None:
         if self.gated is not None:
             groups = self.node.rules.groups.values()
-            self.gated.protect((one for group in groups for one in group_addresses(group)), (INTERFACE,))
+            self.gated.protect({group.name: group_addresses(group) for group in groups}, (INTERFACE,))
 
     def _arm(self) -> None:
         due = self.node.due()

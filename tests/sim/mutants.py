@@ -127,7 +127,7 @@ def _ask_shorter_late(held: Lease, ttl: Duration, margin: Duration, now: Instant
     return after
 
 
-mutant("shorter-ttl-late", "a shorter ttl counts from when it is shown", (lease, "ask", _ask_shorter_late), seeds=150)
+mutant("shorter-ttl-late", "a shorter ttl counts from when it is shown", (lease, "ask", _ask_shorter_late), seeds=300)
 
 
 def _ask_longer_early(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
@@ -343,7 +343,7 @@ def _answer_overrides(known: View, seen: Seen, rules: Rules, now: Instant) -> bo
     return True
 
 
-mutant("older-overrides", "an answer's older news overrides newer", (View, "answer", _answer_overrides))
+mutant("older-overrides", "an answer's older news overrides newer", (View, "answer", _answer_overrides), seeds=300)
 mutant(
     "rewound-ignored",
     "nobody notices another history",

@@ -22,7 +22,7 @@ def violations() -> dict[str, str]:
         return dict(zip(WANTED, pool.map(found, WANTED, chunksize=1), strict=True))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", WANTED)
 def test_found(name: str, violations: dict[str, str]):
     mutant = MUTANTS[name]

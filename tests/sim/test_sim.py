@@ -14,7 +14,7 @@ pytestmark = pytest.mark.sim
 SEEDS = range(1, 151)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_at_most_one_owner_and_one_soon_after_healing():
     with get_context("fork").Pool(2) as pool:
         outcomes = pool.map(simulate, SEEDS, chunksize=5)

@@ -42,7 +42,11 @@ _CLOSE_TIMEOUT: Final = 0.05
 
 
 class Endpoint:
-    """Made on the running event loop; to be closed."""
+    """Made on the running event loop; to be closed.
+
+    `standing` compares endpoints of which none is known to be good. Positive: when it last said something; negative:
+    when an answer of it was missed, and nothing was heard since; 0: neither ever.
+    """
 
     def __init__(self, target: Target) -> None:
         self.name = target.name
@@ -58,7 +62,7 @@ class Endpoint:
         self._waiting: dict[int, float] = {}
         self._numbers = itertools.count()
         self.suspected = asyncio.Event()
-        self.suspected_at: float | None = None
+        self.standing = 0.0
         self._next_state: asyncio.Future[None] | None = None
         self.why = "not connected yet"
 
@@ -81,15 +85,21 @@ class Endpoint:
         """Whether a call has been waiting for too long."""
         return any(instant <= now for instant in self._waiting.values())
 
-    def suspect(self, now: float) -> None:
-        """It did not answer, or can not do its work: to be avoided until `clear`."""
-        if self.suspected_at is None:
-            self.suspected_at = now
-            self.suspected.set()
+    def suspect(self) -> None:
+        """It may not answer, or may not be able to do its work: to be avoided until `clear`."""
+        self.suspected.set()
 
-    def clear(self) -> None:
+    def spoke(self, now: float) -> None:
+        """It said something, if only that it can not do its work."""
+        self.standing = now
+
+    def missed(self, now: float) -> None:
+        """It owes an answer. What it said before no longer speaks for it."""
+        self.standing = -now
+
+    def clear(self, now: float) -> None:
         """It answered. What still waits was asked in worse times, and says nothing about these."""
-        self.suspected_at = None
+        self.spoke(now)
         self.suspected.clear()
         self._waiting.clear()
 

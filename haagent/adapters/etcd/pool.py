@@ -1,9 +1,13 @@
 """All endpoints, in the order in which they are to be used, and the one way in which calls are made.
 
-A call goes to the first endpoint that is connected and has no call overdue. An endpoint that fails or does not
-answer is put behind the others, and stays there until those fail. A call whose failure says that it was not done
-is made again, on the next endpoint, while its deadline lasts; one that may have been done is made again only if
-the caller says that it may be.
+A call goes to the first endpoint that is connected and not suspected. An endpoint that fails or does not answer is
+suspected, and put behind the others until those fail. What is wrong with one may be wrong with any: a follower does
+not answer because the leader is gone, and the leader may be the next in order. So all others are in doubt then, and
+are probed at once; the first that answers is used. While none does, a call goes to the one that last said anything,
+be it "no leader"; and if all are silent, to each in turn.
+
+A call whose failure says that it was not done is made again, on the next endpoint, while its deadline lasts; one that
+may have been done is made again only if the caller says that it may be.
 
 gRPC itself never sends a call twice here: it has no retry policy, and so repeats only what provably did not leave
 (gRFC A6, "transparent retries"). An endpoint that can not be reached costs a call nothing, because it is not
@@ -38,8 +42,8 @@ _REQUIRE_LEADER: Final[Metadata] = (("hasleader", "true"),)
 _BACKOFF: Final = wait_random_exponential(multiplier=0.005, max=0.2)
 _WORTH_TRYING: Final = 0.005
 _OVERDUE: Final = 0.2
-"""The part of a call's time after which the next call goes elsewhere. The core renews each quarter of its ttl,
-answered or not: the renewal after the one that got lost must find a better endpoint."""
+"""The part of a call's time after which a better endpoint is looked for. The core renews each quarter of its ttl,
+answered or not: the renewal after the one that got lost must find it."""
 _AGAINST: Final = {Trouble.UNKNOWN, Trouble.TURNED_AWAY}
 """What speaks against the endpoint; all else is an answer."""
 _PROBE: Final = 0.2
@@ -101,7 +105,7 @@ class Pool:
             return error.trouble is Trouble.TURNED_AWAY or (repeatable and error.trouble is Trouble.UNKNOWN)
 
         def wait(state: RetryCallState) -> float:
-            # The first round over all endpoints needs no pause: each is another one.
+            # The first round over all endpoints needs no pause: as a rule each is another one.
             return 0.0 if state.attempt_number < len(self._order) else _BACKOFF(state)
 
         def stop(state: RetryCallState) -> bool:
@@ -155,7 +159,7 @@ class Pool:
     def _next(self) -> Endpoint:
         """The one that a call would go to; of those that do not answer, the first."""
         connected = [endpoint for endpoint in self._order if endpoint.connected] or self._order
-        return next((endpoint for endpoint in connected if endpoint.suspected_at is None), connected[0])
+        return next((endpoint for endpoint in connected if not endpoint.suspected.is_set()), connected[0])
 
     def drop_token(self, metadata: Metadata) -> None:
         """A call was refused for the token it carried."""
@@ -166,7 +170,7 @@ class Pool:
         """The endpoint answered something."""
         self._answered_at = self._loop.time()
         self._ever_answered = True
-        endpoint.clear()
+        endpoint.clear(self._answered_at)
         self._announcer.over("answers", "again")
 
     def failed(self, endpoint: Endpoint, error: CallError) -> None:
@@ -174,7 +178,7 @@ class Pool:
         if error.trouble not in _AGAINST:
             self.answered(endpoint)
             return
-        endpoint.suspect(self._loop.time())
+        self._doubt(endpoint, spoke=error.trouble is Trouble.TURNED_AWAY)
         self.put_behind(endpoint, error.why)
         # A short silence is nothing to report: the core sees each unanswered call.
         if self._loop.time() - self._answered_at > _SILENCE:
@@ -183,6 +187,7 @@ class Pool:
     @contextlib.asynccontextmanager
     async def _watched(self, endpoint: Endpoint, overdue_at: float, metadata: Metadata) -> AsyncGenerator[None]:
         number = endpoint.begin(overdue_at)
+        overdue = self._loop.call_at(overdue_at, self._look_for_overdue, endpoint)
         try:
             yield
         except FAILURES as raised:
@@ -196,24 +201,32 @@ class Pool:
         else:
             self.answered(endpoint)
         finally:
+            overdue.cancel()
             endpoint.end(number)
 
+    def _look_for_overdue(self, endpoint: Endpoint) -> None:
+        # An answer to a later call speaks for the endpoint, and then this one is not waited for any more.
+        if endpoint.overdue(self._loop.time()):
+            self._doubt(endpoint, spoke=False)
+
+    def _doubt(self, endpoint: Endpoint, *, spoke: bool) -> None:
+        """Something is wrong, and seen at this endpoint: avoid all of them, until they answer a probe or a call."""
+        (endpoint.spoke if spoke else endpoint.missed)(self._loop.time())
+        for each in self._order:
+            each.suspect()
+
     def _choose(self) -> Endpoint | None:
-        now = self._loop.time()
         connected = [endpoint for endpoint in self._order if endpoint.connected]
-        for endpoint in connected:
-            if endpoint.overdue(now):
-                endpoint.suspect(now)
-        good = next((endpoint for endpoint in connected if endpoint.suspected_at is None), None)
+        good = next((endpoint for endpoint in connected if not endpoint.suspected.is_set()), None)
         if good is None:
-            # All of them: the one that did its work for longest.
-            return max(connected, key=lambda endpoint: endpoint.suspected_at or now, default=None)
-        for endpoint in connected[: connected.index(good)]:
+            return max(connected, key=lambda endpoint: endpoint.standing, default=None)
+        # The last first: it is the first that the others are used instead of.
+        for endpoint in reversed(connected[: connected.index(good)]):
             self.put_behind(endpoint, "an answer is overdue")
         return good
 
     async def _probe(self, endpoint: Endpoint) -> None:
-        """Find out when a suspected endpoint works again, at no call's cost: after an election, or a pause."""
+        """Find out whether a suspected endpoint works, at no call's cost: at once, and after an election or a pause."""
         pause = _PROBE_PAUSE[0]
         while True:
             await endpoint.suspected.wait()
@@ -221,13 +234,16 @@ class Pool:
                 if endpoint.connected:
                     metadata = await self.metadata(self._loop.time() + _PROBE)
                     await endpoint.kv.Range(_NOTHING, metadata=metadata, timeout=_PROBE)
-                    endpoint.clear()
+                    endpoint.clear(self._loop.time())
             except CallError:
                 pass
             except FAILURES as raised:
-                if failure(raised).trouble not in _AGAINST:
-                    endpoint.clear()
-            pause = _PROBE_PAUSE[0] if endpoint.suspected_at is None else min(pause * 2, _PROBE_PAUSE[1])
+                trouble = failure(raised).trouble
+                if trouble not in _AGAINST:
+                    endpoint.clear(self._loop.time())
+                elif trouble is Trouble.TURNED_AWAY:
+                    endpoint.spoke(self._loop.time())
+            pause = min(pause * 2, _PROBE_PAUSE[1]) if endpoint.suspected.is_set() else _PROBE_PAUSE[0]
             await asyncio.sleep(pause)
 
     def _hear(self, endpoint: Endpoint, connected: bool) -> None:

@@ -4,6 +4,9 @@ One coroutine does both, in turn, so that nothing of an older watch can come aft
 whole revisions in their order, because fragments are not asked for (etcd's api_learning "guarantees": ordered, unique,
 reliable, atomic). It is told from the keys' own `mod_revision` how far it got, never from progress notes or headers: in
 etcd 3.4 those may be ahead of the events (etcd issue 15220), or behind the start of the watch (20221).
+
+A list is delivered once its watch stands. Whoever hears of it writes at once, and a watch that begins before what is
+newest is served ten times a second only (etcd's syncWatchersLoop): its first news came 50 ms later, in the mean.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 from aetcd import rpc
@@ -20,16 +24,19 @@ from haagent.adapters.etcd import requests
 from haagent.adapters.etcd.announcer import Announcer
 from haagent.adapters.etcd.endpoint import Endpoint
 from haagent.adapters.etcd.failures import FAILURES, CallError, Trouble, failure
-from haagent.adapters.etcd.lineage import Lineage
+from haagent.adapters.etcd.lineage import Lineage, Mark
 from haagent.adapters.etcd.pages import Lister
 from haagent.adapters.etcd.pool import Metadata, Pool
 from haagent.core.model import Listed, Watched
+from haagent.core.records import Seen
 from haagent.runtime.ports import Deliver
 
 _BACKOFF: Final = wait_random_exponential(multiplier=0.02, min=0.02, max=0.5)
 _FIRST_PATIENCE: Final = 0.5
 _LONGEST_PATIENCE: Final = 8.0
 _CREATE_PATIENCE: Final = 1.0
+_TELL_PATIENCE: Final = 0.1
+"""Seconds that a list waits for its watch; by then etcd would have served one that is late."""
 _LASTED: Final = 1.0
 _PAUSE: Final = (0.02, 0.5)
 
@@ -68,18 +75,19 @@ class Watcher:
         """List and watch, until cancelled."""
         pause = _PAUSE[0]
         while True:
-            revision = 0
+            listed = None
             async for attempt in AsyncRetrying(retry=retry_if_exception_type(CallError), wait=_BACKOFF):
                 with attempt:
-                    revision = await self._list(attempt.retry_state)
+                    listed = await self._list(attempt.retry_state)
+            assert listed is not None, "tried until it succeeds"
             began = self._loop.time()
-            await self._follow_while_it_lasts(revision)
+            await self._follow_while_it_lasts(listed)
             # When etcd drops all watches at once, not every agent shall list at once; nor without end if each
             # new watch is dropped, too.
             pause = _PAUSE[0] if self._loop.time() - began > _LASTED else min(pause * 2, _PAUSE[1])
             await asyncio.sleep(random.uniform(0, pause))
 
-    async def _list(self, state: RetryCallState) -> int:
+    async def _list(self, state: RetryCallState) -> _List:
         patience = min(_FIRST_PATIENCE * 2 ** (state.attempt_number - 1), _LONGEST_PATIENCE)
         mark = self._lineage.mark()
         try:
@@ -91,15 +99,23 @@ class Watcher:
             raise
         self._counters["listed"] += 1
         self._announcer.over("list", "answered again")
-        name = self._lineage.begin(header, mark)
-        self._announcer.good("cluster", name)
-        self._deliver(Listed(name, header.revision, tuple(seen)))
-        return header.revision
+        return _List(header, tuple(seen), mark)
 
-    async def _follow_while_it_lasts(self, revision: int) -> None:
-        follower = self._follower = asyncio.ensure_future(self._follow(revision))
+    def _tell(self, listed: _List) -> None:
+        """Deliver a list, once. What is answered from now on is judged by its history."""
+        if listed.told:
+            return
+        listed.told = True
+        name = self._lineage.begin(listed.header, listed.mark)
+        self._announcer.good("cluster", name)
+        self._deliver(Listed(name, listed.header.revision, listed.seen))
+
+    async def _follow_while_it_lasts(self, listed: _List) -> None:
+        follower = self._follower = asyncio.ensure_future(self._follow(listed))
         try:
             # Unlike `await`, this tells its cancellation by `resync` from ours.
+            await asyncio.wait({follower}, timeout=_TELL_PATIENCE)
+            self._tell(listed)
             await asyncio.wait({follower})
         finally:
             self._follower = self._endpoint = None
@@ -108,15 +124,15 @@ class Watcher:
         if not follower.cancelled():
             follower.result()
 
-    async def _follow(self, revision: int) -> None:
-        """Deliver what changes after that revision, until the watch ends, for whatever reason."""
+    async def _follow(self, listed: _List) -> None:
+        """Deliver the list and what changes after it, until the watch ends, for whatever reason."""
         endpoint = None
         metadata: Metadata = ()
         try:
             metadata = await self._pool.metadata(self._loop.time() + _CREATE_PATIENCE)
             endpoint = await self._pool.connected(self._loop.time() + _CREATE_PATIENCE)
             self._endpoint = endpoint
-            await self._stream(endpoint, metadata, revision)
+            await self._stream(endpoint, metadata, listed)
         except FAILURES as error:
             ended = failure(error)
         except CallError as error:
@@ -132,7 +148,8 @@ class Watcher:
         if endpoint is not None:
             self._pool.failed(endpoint, ended)
 
-    async def _stream(self, endpoint: Endpoint, metadata: Metadata, revision: int) -> None:
+    async def _stream(self, endpoint: Endpoint, metadata: Metadata, listed: _List) -> None:
+        revision = listed.header.revision
         call = endpoint.watch.Watch(metadata=metadata)
         # Progress notes carry nothing that we believe, but a connection that is gone is found out by them.
         request = rpc.WatchCreateRequest(
@@ -142,6 +159,7 @@ class Watcher:
             async with asyncio.timeout(_CREATE_PATIENCE):
                 await call.write(rpc.WatchRequest(create_request=request))
                 response = await call.read()
+            self._tell(listed)
             if isinstance(response, rpc.WatchResponse) and not response.canceled:
                 self._announcer.good("watch", f"at {endpoint.name}")
             while isinstance(response, rpc.WatchResponse):
@@ -171,3 +189,13 @@ class Watcher:
         self._lineage.saw(newest)
         self._deliver(Watched(newest, requests.changed(response.events, revision)))
         return newest
+
+
+@dataclass(slots=True)
+class _List:
+    """What was listed, the mark that was taken before, and whether it was delivered."""
+
+    header: rpc.ResponseHeader
+    seen: tuple[Seen, ...]
+    mark: Mark
+    told: bool = False

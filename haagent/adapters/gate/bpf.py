@@ -134,14 +134,10 @@ class BpfGate:
         log.error("the gate is lost: %s", why)
         self._lost(why)
 
-    def sweep(self) -> None:
-        """Close what an earlier incarnation left open, and this one has not opened."""
-        mine = self._groups.places()
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
         with _failing("cannot sweep"):
-            for interface, guard in self._guards.items():
-                for one in guard.keys:
-                    if Place(interface, address(one)) not in mine:
-                        bpf.map_set(guard.deadlines, one, _CLOSED)
+            self._set(places(addresses) - self._groups.places(), 0)
 
     def counters(self) -> Mapping[str, int]:
         """Packets dropped since the gates were made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""

@@ -165,8 +165,9 @@ class NftGate:
             self._build()
         self._lost(why)
 
-    def sweep(self) -> None:
-        """Close what an earlier incarnation left open, and this one has not opened."""
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
+        those = places(addresses)
         with _failing("cannot sweep"):
             shape = layout.read(self._table.kernel)
             if shape is None:
@@ -179,9 +180,11 @@ class NftGate:
                 for address, jump in shape.guarded(interface).items()
                 if jump not in mine
             }
-            chains = [nf.delete_chain(TABLE, chain) for chain in sorted(set(jumps.values()))]
-            if jumps:
-                self._table.kernel.commit([*_point(jumps, SHUT), *chains])
+            swept = jumps.keys() & those
+            over = {jumps[place] for place in swept} - {jumps[place] for place in jumps.keys() - swept}
+            chains = [nf.delete_chain(TABLE, chain) for chain in sorted(over)]
+            if swept:
+                self._table.kernel.commit([*_point(swept, SHUT), *chains])
 
     def counters(self) -> Mapping[str, int]:
         """Packets dropped since the table was made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""

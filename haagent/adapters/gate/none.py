@@ -30,7 +30,7 @@ class NoGate:
     def close(self, group: str) -> None:
         """Nothing is closed."""
 
-    def sweep(self) -> None:
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
         """Nothing was left."""
 
     def counters(self) -> Mapping[str, int]:

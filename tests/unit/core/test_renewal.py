@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from haagent.core.context import LAPSE, RENEW, Context
+from haagent.core.context import LAPSE, RENEW, WATCH, Context
 from haagent.core.failsafe import Failsafe
 from haagent.core.lease import Held, Unheld
 from haagent.core.model import Alarm, Ask, Asking, Commit, Effect, ExtendAddresses, LeaseChanged, Resync
@@ -323,6 +323,30 @@ def test_a_watch_that_hangs_is_found_by_the_renewal_after_the_one_that_was_not_s
     desk.renewals.committed(5)
     assert Resync() in desk.ask(750 * MS)
     assert isinstance(desk.lease, Held)
+
+
+def test_a_watch_that_hangs_is_found_before_the_lease_ends_when_two_renewals_were_lost():
+    """Two members fell silent for the third renewal to be done elsewhere. A fourth would come after the lease's end."""
+    desk = holding()
+    for lost in (250, 500):
+        desk.ask(lost * MS)
+    desk.ask(750 * MS)
+    desk.context.now = 760 * MS
+    desk.renewals.committed(5)
+    assert desk.due() == 885 * MS
+    assert desk.context.timers.pop(885 * MS) == WATCH
+    desk.context.now = 885 * MS
+    desk.renewals.watch_the_watch()
+    assert desk.said() == (Resync(),)
+    assert isinstance(desk.lease, Held)
+
+
+def test_a_watch_that_is_only_a_little_late_arms_no_timer():
+    desk = holding()
+    desk.ask(250 * MS)
+    desk.context.now = 300 * MS
+    desk.renewals.committed(5)
+    assert desk.due() == 500 * MS
 
 
 def test_a_watch_that_shows_what_was_done_is_left_alone():

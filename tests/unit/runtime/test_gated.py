@@ -19,7 +19,7 @@ from haagent.core.units import MS, NEVER, Instant
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.ports import GateClosedError, GateFailedError
 
-VIP = VirtualAddress(bytes([10, 0, 0, 100]), 24, "eth0")
+VIP, OTHER = (VirtualAddress(bytes([10, 0, 0, last]), 24, "eth0") for last in (100, 101))
 INSTALL = InstallAddresses("web", 3, (VIP,), until=1000 * MS)
 EXTEND = ExtendAddresses(until=1250 * MS)
 REMOVE = RemoveAddresses("web", 4)
@@ -34,8 +34,8 @@ class World:
         self.delivered: list[Event] = []
         self.refuse: dict[str, Exception] = {}
         self.gated = GatedKernel(self, _Gate(self), self, self.delivered.append, GRACE)
-        self.gated.protect([VIP], ["eth0", "eth1"])
-        assert self.take() == ["protect eth0 eth1"]
+        self.gated.protect({"web": (VIP,), "db": (OTHER,)}, ["eth0", "eth1"])
+        assert self.take() == ["protect 100@eth0 100@eth1 101@eth0 101@eth1"]
 
     def note(self, line: str) -> None:
         self.told.append(line)
@@ -66,10 +66,10 @@ class _Gate:
         self._note = world.note
 
     def protect(self, addresses: Iterable[VirtualAddress]) -> None:
-        self._note("protect " + " ".join(sorted(one.interface for one in addresses)))
+        self._note(f"protect {_names(addresses)}")
 
     def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        self._note(f"open {group} {' '.join(sorted(one.interface for one in addresses))} until {until // MS}")
+        self._note(f"open {group} {_names(addresses)} until {until // MS}")
 
     def renew(self, until: Instant) -> None:
         self._note(f"renew until {until // MS}")
@@ -77,8 +77,8 @@ class _Gate:
     def close(self, group: str) -> None:
         self._note(f"close {group}")
 
-    def sweep(self) -> None:
-        self._note("sweep")
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        self._note(f"sweep {_names(addresses)}")
 
     def remove(self) -> None:
         raise AssertionError("only at the end, by who wired it")
@@ -87,10 +87,14 @@ class _Gate:
         raise AssertionError("only at the end, by who wired it")
 
 
+def _names(addresses: Iterable[VirtualAddress]) -> str:
+    return " ".join(sorted(f"{one.address[-1]}@{one.interface}" for one in addresses))
+
+
 def test_what_is_held_was_opened_first_and_is_closed_first():
     world = World()
     world.gated.install(INSTALL)
-    assert world.take() == ["open web eth0 eth1 until 1000", "arm 1250", "install 3"]
+    assert world.take() == ["open web 100@eth0 100@eth1 until 1000", "arm 1250", "install 3"]
     world.gated.extend(EXTEND)
     assert world.take() == ["renew until 1250", "arm 1500", "extend"]
     world.gated.remove(REMOVE)
@@ -104,10 +108,11 @@ def test_a_lease_that_runs_while_nothing_is_held_needs_no_gate():
     assert world.take() == []
 
 
-def test_what_an_earlier_incarnation_left_is_closed_before_it_is_removed():
+def test_what_an_earlier_incarnation_left_of_a_group_is_closed_before_it_is_removed():
+    """Of this group only: of another it may be about to be adopted."""
     world = World()
     world.gated.remove(REMOVE)
-    assert world.take() == ["sweep", "disarm", "remove 4"]
+    assert world.take() == ["sweep 100@eth0 100@eth1", "disarm", "remove 4"]
 
 
 def test_the_timer_runs_until_the_last_group_is_given_up():
@@ -126,7 +131,7 @@ def test_no_gate_no_address(error: Exception):
     world = World()
     world.refuse["open"] = error
     world.gated.install(INSTALL)
-    assert world.take() == ["open web eth0 eth1 until 1000"]
+    assert world.take() == ["open web 100@eth0 100@eth1 until 1000"]
     assert world.delivered == [KernelFailed("web", 3, f"gate: {error}")]
 
 
@@ -153,5 +158,5 @@ def test_a_gate_that_can_not_be_closed_keeps_no_address():
 def test_an_address_that_can_not_be_guarded_closes_everything():
     world = World()
     world.refuse["protect"] = GateFailedError("no nftables")
-    world.gated.protect([VIP], ["eth0"])
+    world.gated.protect({"web": (VIP,)}, ["eth0"])
     assert world.delivered == [GateClosed("no nftables")]
