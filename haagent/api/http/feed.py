@@ -90,8 +90,8 @@ class Feed:
     def __init__(self, status: Callable[[], Awaitable[Status]], lease: Callable[[], tuple[float, float]]) -> None:
         self.status = Throttled(status, as_json)
         self._lease = lease
-        self._event = b""
-        self._number = 0
+        self._event = self._status_event = b""
+        self._number = self._status_number = 0
         self._told = asyncio.Event()
         self._wanted = asyncio.Event()
         self._whole = False
@@ -109,7 +109,8 @@ class Feed:
 
     async def stream(self, sink: Sink) -> None:
         """Tell one client, until cancelled. TooSlowError: it takes nothing; ConnectionError: it is gone."""
-        told, stuck_at = self._number, None
+        told = got = self._number
+        stuck_at = None
         await self._send(sink, b"retry: 1000\n\n" + _event("status", await self.status.get()))
         with _Following(self):
             while True:
@@ -121,7 +122,9 @@ class Feed:
                 told = self._number
                 if not sink.unsent():
                     stuck_at = None
-                    await self._send(sink, self._event)
+                    missed = self._status_number > got
+                    got = told
+                    await self._send(sink, self._status_event if missed else self._event)
                 elif stuck_at is None:
                     stuck_at = time.monotonic()
                 elif time.monotonic() - stuck_at > PATIENCE:
@@ -148,7 +151,9 @@ class Feed:
             if self._whole:
                 await asyncio.sleep(self.status.pause())  # what else changes meanwhile is told with it
                 self._whole = False
-                self._publish(_event("status", await self.status.get()))
+                self._status_event = _event("status", await self.status.get())
+                self._status_number = self._number + 1
+                self._publish(self._status_event)
                 whole_at = time.monotonic() + AT_LEAST_EVERY
             else:
                 left, ttl = self._lease()

@@ -140,6 +140,7 @@ class HttpServer:
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         if request.method == "HEAD":
             return response
+        await self._feed.status.get()  # if there is none to be had, that is an answer; later it is too late for one
         if self.followers >= STREAMS_MOST:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "too many follow already")
         assert isinstance(connection, Connection)

@@ -115,6 +115,33 @@ def test_nothing_is_rendered_when_nobody_follows():
     asyncio.run(run())
 
 
+def test_who_missed_a_status_gets_the_newest_one_next(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feeding, "AT_LEAST_EVERY", 60)
+    monkeypatch.setattr(feeding, "PATIENCE", 60)
+
+    async def run() -> None:
+        feed, _ = make()
+        slow, well = Client(), Client()
+        tasks = [asyncio.create_task(feed.stream(client)) for client in (slow, well)]
+        await slow.has(1)
+        await well.has(1)
+        slow.full = True
+        feed.changed()
+        await well.has(2)
+        feed.renewed()
+        await well.has(3)
+        slow.full = False
+        feed.renewed()
+        await slow.has(2)
+        assert well.kinds() == ["status", "status", "lease", "lease"][: len(well.got)]
+        assert slow.kinds() == ["status", "status"]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    asyncio.run(run())
+
+
 def test_who_takes_nothing_is_let_go_and_the_others_are_not():
     async def run() -> None:
         feed, _ = make()
