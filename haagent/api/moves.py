@@ -50,7 +50,8 @@ class Follower:
                 return record
             if self._clock() >= until:
                 return None
-            await asyncio.sleep(STEP)
+            # Who waits for longer than a move takes waits for something else.
+            await asyncio.sleep(STEP if self._clock() - before.at < VERIFYING else 5 * STEP)
 
     async def record(self, group: str) -> OwnerRecord | None:
         """The group's record now; None if there is none, or etcd does not say."""

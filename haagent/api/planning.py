@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from haagent.core.claims import PREEMPT
 from haagent.core.records import (
     ORDERS,
     Guard,
@@ -316,7 +317,7 @@ def _order(at: Scene, change: Callable[[Orders], Orders]) -> Order:
 
 
 def _by(by: str) -> str:
-    return by or "an operator"
+    return by if by and by != PREEMPT else "an operator"  # that word is for the nodes' own wishes
 
 
 def _paused(at: Scene) -> Refusal:

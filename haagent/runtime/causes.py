@@ -24,6 +24,7 @@ class Cause(StrEnum):
     CONFIGURATION = "configuration"
     STOPPING = "stopping"
     DRAINED = "drained"
+    PAUSED = "paused"
     OTHER = "other"
 
 
@@ -48,6 +49,7 @@ _BEGINNINGS: Final = tuple(
         ("kernel: ", Cause.KERNEL),
         ("(removed from the configuration|group .* is given up first)", Cause.CONFIGURATION),
         ("the agent stops", Cause.STOPPING),
-        (".*drained", Cause.DRAINED),
+        ("drained", Cause.DRAINED),
+        ("paused by ", Cause.PAUSED),
     )
 )

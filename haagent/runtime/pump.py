@@ -191,8 +191,7 @@ class Pump:
         node, now = self._node, self._clock()
         entry = self._recorder.begin(now, event)
         if event is not None:
-            for observer in self._observers:
-                observer.heard(event, now)
+            self._tell(lambda observer: observer.heard(event, now))
         effects = tuple(node.start(now) if event is None else node.feed(event, now))
         entry.effects = effects
         node.check()
@@ -201,11 +200,19 @@ class Pump:
             self._rules = node.rules
             self._ports.configure(node.rules)
         for effect in effects:
-            for observer in self._observers:
-                observer.done(effect, now)
+            self._tell(lambda observer, effect=effect: observer.done(effect, now))
             self._perform(effect)
         assert self._timer is not None, "started"
         self._timer.arm(node.due())
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        """An observer that raises is told no more: what it is for is not worth an address."""
+        for observer in self._observers:
+            try:
+                tell(observer)
+            except Exception:  # noqa: BLE001 - whatever it is, it says nothing of the node
+                _LOG.exception("%s ended; the node goes on", type(observer).__name__)
+                self._observers = tuple(one for one in self._observers if one is not observer)
 
     def _perform(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one case an effect
         ports = self._ports

@@ -22,7 +22,9 @@ _LOG: Final = logging.getLogger("haagent.http")
 PAUSE: Final = 0.2
 """Seconds between two events at least: five a second."""
 SHARE: Final = 20
-"""After rendering, so many times as long goes by before the next: it takes a twentieth of the loop's time at most."""
+"""After rendering, so many times as long goes by before the next: it takes a twentieth of the loop's time."""
+PAUSE_MOST: Final = 0.7
+"""But so much at most: a change is to be seen within a second."""
 AT_LEAST_EVERY: Final = 2.0
 """Seconds until the whole status is said again although nothing changed."""
 PATIENCE: Final = 5.0
@@ -41,11 +43,22 @@ class Sink(Protocol):
 
 
 class Throttled:
-    """Something rendered at most every `PAUSE`, or more rarely if that takes long, however often it is asked for."""
+    """A status rendered at most every `PAUSE`, or more rarely if that takes long, however often it is asked for.
 
-    def __init__(self, render: Callable[[], Awaitable[bytes]], clock: Callable[[], float] = time.monotonic) -> None:
+    What it takes is the time of this thread, `cost`: while the status is gathered the event loop does other things.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], Awaitable[Status]],
+        render: Callable[[Status], bytes],
+        clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._status = status
         self._render = render
         self._clock = clock
+        self._cost = cost
         self._one = asyncio.Lock()
         self._text = b""
         self._again_at = float("-inf")
@@ -54,11 +67,12 @@ class Throttled:
         """As it is, or was a moment ago."""
         if self._clock() >= self._again_at:
             async with self._one:  # who comes meanwhile gets what the first one made
-                began = self._clock()
-                if began >= self._again_at:
-                    self._text = await self._render()
-                    ended = self._clock()
-                    self._again_at = ended + max(PAUSE, SHARE * (ended - began))
+                if self._clock() >= self._again_at:
+                    status = await self._status()
+                    began = self._cost()
+                    self._text = self._render(status)
+                    spent = self._cost() - began
+                    self._again_at = self._clock() + max(PAUSE, min(SHARE * spent, PAUSE_MOST))
         return self._text
 
     def pause(self) -> float:
@@ -74,13 +88,10 @@ class Feed:
     """
 
     def __init__(self, status: Callable[[], Awaitable[Status]], lease: Callable[[], tuple[float, float]]) -> None:
-        async def render() -> bytes:
-            return as_json(await status())
-
-        self.status = Throttled(render)
+        self.status = Throttled(status, as_json)
         self._lease = lease
-        self._event = b""
-        self._number = 0
+        self._event = self._status_event = b""
+        self._number = self._status_number = 0
         self._told = asyncio.Event()
         self._wanted = asyncio.Event()
         self._whole = False
@@ -98,7 +109,8 @@ class Feed:
 
     async def stream(self, sink: Sink) -> None:
         """Tell one client, until cancelled. TooSlowError: it takes nothing; ConnectionError: it is gone."""
-        told, stuck_at = self._number, None
+        told = got = self._number
+        stuck_at = None
         await self._send(sink, b"retry: 1000\n\n" + _event("status", await self.status.get()))
         with _Following(self):
             while True:
@@ -110,7 +122,9 @@ class Feed:
                 told = self._number
                 if not sink.unsent():
                     stuck_at = None
-                    await self._send(sink, self._event)
+                    missed = self._status_number > got
+                    got = told
+                    await self._send(sink, self._status_event if missed else self._event)
                 elif stuck_at is None:
                     stuck_at = time.monotonic()
                 elif time.monotonic() - stuck_at > PATIENCE:
@@ -137,7 +151,9 @@ class Feed:
             if self._whole:
                 await asyncio.sleep(self.status.pause())  # what else changes meanwhile is told with it
                 self._whole = False
-                self._publish(_event("status", await self.status.get()))
+                self._status_event = _event("status", await self.status.get())
+                self._status_number = self._number + 1
+                self._publish(self._status_event)
                 whole_at = time.monotonic() + AT_LEAST_EVERY
             else:
                 left, ttl = self._lease()

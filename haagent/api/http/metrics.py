@@ -7,7 +7,7 @@ names of the configuration (group, router), of the cluster's members, or one of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Final
@@ -32,12 +32,11 @@ MEMBERS_MOST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers come from; each is asked when somebody scrapes.
+    """Where the numbers come from beside the status.
 
     `rejected`: VRRP packets that were refused, by router (or interface) and reason.
     """
 
-    status: Callable[[], Awaitable[Status]]
     meters: Meters
     clock: Callable[[], Instant]
     rejected: Mapping[tuple[str, Reason], int]
@@ -53,9 +52,9 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    async def render(self) -> bytes:
+    def render(self, status: Status) -> bytes:
         """The text format, version 0.0.4."""
-        self._status = await self._sources.status()
+        self._status = status
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:

@@ -26,6 +26,7 @@ from haagent.api.http import metrics
 from haagent.api.http.connections import HEADERS, Connection, Door, plain
 from haagent.api.http.feed import Feed, Throttled, TooSlowError
 from haagent.api.http.verdicts import Ownership
+from haagent.v1.status_pb2 import Status
 
 _LOG: Final = logging.getLogger("haagent.http")
 
@@ -52,7 +53,8 @@ class Answers:
     owner: Callable[[str], Ownership | None]
     unready: Callable[[], Sequence[str]]
     unwell: Callable[[], Sequence[str]]
-    metrics: Callable[[], Awaitable[bytes]]
+    status: Callable[[], Awaitable[Status]]
+    metrics: Callable[[Status], bytes]
 
 
 class HttpServer:
@@ -61,7 +63,7 @@ class HttpServer:
     def __init__(self, answers: Answers, feed: Feed) -> None:
         self._answers = answers
         self._feed = feed
-        self._metrics = Throttled(answers.metrics)
+        self._metrics = Throttled(answers.status, answers.metrics)
         self.followers = 0
         self._files = _files()
         self._quiet_until = float("-inf")
@@ -138,6 +140,7 @@ class HttpServer:
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         if request.method == "HEAD":
             return response
+        await self._feed.status.get()  # if there is none to be had, that is an answer; later it is too late for one
         if self.followers >= STREAMS_MOST:
             return plain(HTTPStatus.SERVICE_UNAVAILABLE, "too many follow already")
         assert isinstance(connection, Connection)

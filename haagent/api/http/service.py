@@ -35,7 +35,8 @@ class HttpService:
             owner=lambda group: verdicts.ownership(node, group, boottime()),
             unready=lambda: verdicts.unready(node, meters.lapsed_at, boottime()),
             unwell=lambda: verdicts.unwell(pump),
-            metrics=Metrics(Sources(bulletin.status, meters, boottime, rejected)).render,
+            status=bulletin.status,
+            metrics=Metrics(Sources(meters, boottime, rejected)).render,
         )
         self._server = HttpServer(answers, self._feed)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from haagent.cli.ctl.agent import Agent
-from haagent.cli.ctl.errors import UnreachableError
+from haagent.cli.ctl.errors import RefusedError, UnreachableError
 from haagent.cli.ctl.options import Options
 from haagent.cli.ctl.reach import Reach, reach
 from haagent.cli.ctl.service import GET_STATUS, Service
@@ -46,6 +46,13 @@ def connected(options: Options) -> Generator[Answering]:
 def agents(options: Options) -> Generator[Answering]:
     """The same with agents alone, and without a word."""
     yield from _until_left(_ask_agents(reach(options), options))
+
+
+def need_group(status: status_pb2.Status, group: str | None) -> None:
+    """RefusedError if a group that was named does not exist."""
+    known = [each.name for each in status.groups]
+    if group is not None and group not in known:
+        raise RefusedError(f"{group}: no such group; there are {', '.join(known) or 'none'}")
 
 
 def _until_left(answering: Answering) -> Generator[Answering]:

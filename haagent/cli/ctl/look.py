@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from haagent.cli.ctl.complete import groups
-from haagent.cli.ctl.connect import Answering, connected
-from haagent.cli.ctl.errors import UNHEALTHY, RefusedError
+from haagent.cli.ctl.connect import Answering, connected, need_group
+from haagent.cli.ctl.errors import UNHEALTHY
 from haagent.cli.ctl.facts import facts
 from haagent.cli.ctl.options import Options, common, given
 from haagent.cli.ctl.overview import show_overview
@@ -104,9 +104,7 @@ def _rounds(pause: float | None) -> Iterator[None]:
 def _settled(answering: Answering, group: str | None) -> pb.Status:
     """The status; if something is wrong in it, a later one, so that what is passing is not taken for a fault."""
     status = answering.status
-    known = [each.name for each in status.groups]
-    if group is not None and group not in known:
-        raise RefusedError(f"{group}: no such group; there are {', '.join(known) or 'none'}")
+    need_group(status, group)
     if facts(status, group).unhealthy:
         time.sleep(_AGAIN_AFTER)
         status = answering.service.ask(GET_STATUS, control.GetStatusRequest())

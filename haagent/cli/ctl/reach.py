@@ -48,11 +48,11 @@ def reach(options: Options) -> Reach:
 
 
 def _local(keys: dict[str, Any]) -> tuple[str, ...]:
-    """The doors of this host's agent; where a value is none, `config check` says so."""
+    """The door of this host's agent: the socket, or else the port. What is malformed `config check` says."""
     socket, listen = keys.get("socket", DEFAULT_SOCKET), keys.get("listen", "off")
-    doors = [f"unix:{socket}"] if isinstance(socket, str) and socket != "off" else []
-    doors += [listen] if isinstance(listen, str) and listen != "off" else []
-    return tuple(doors)
+    if isinstance(socket, str) and socket != "off":
+        return (f"unix:{socket}",)
+    return (listen,) if isinstance(listen, str) and listen != "off" else ()
 
 
 def _endpoint(text: str) -> str:

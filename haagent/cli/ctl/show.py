@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def render(*parts: RenderableType) -> None:
 def notes(lines: Sequence[Note], *, err: bool = False) -> None:
     """Lines, the loud ones in red where there are colours."""
     stream = sys.stderr if err else sys.stdout
-    coloured = stream.isatty() and not _plain()
+    coloured = stream.isatty() and not _colourless()
     for note in lines:
         text = f" {clean(note.text)}"
         click.echo(click.style(text, fg="red", bold=True) if note.loud and coloured else text, err=err)
@@ -143,7 +144,5 @@ def _console() -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
-def _plain() -> bool:
-    import os
-
+def _colourless() -> bool:
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

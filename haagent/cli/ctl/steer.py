@@ -10,7 +10,7 @@ import click
 
 from haagent.cli.ctl.ask import choose, confirm, need_terminal, whoami
 from haagent.cli.ctl.complete import groups, nodes
-from haagent.cli.ctl.connect import Answering, connected
+from haagent.cli.ctl.connect import Answering, connected, need_group
 from haagent.cli.ctl.errors import CtlError, RefusedError
 from haagent.cli.ctl.facts import candidates
 from haagent.cli.ctl.options import Options, Span, common, given, interactive
@@ -147,6 +147,7 @@ def _missing(status: pb.Status, group: str | None, to: str | None, force: bool) 
 
 
 def _group(status: pb.Status, group: str | None, force: bool) -> pb.Group:
+    need_group(status, group)
     known = {each.name: each for each in status.groups}
     if group is None and len(known) == 1:
         return next(iter(known.values()))
@@ -156,8 +157,6 @@ def _group(status: pb.Status, group: str | None, force: bool) -> pb.Group:
         if force:
             raise click.UsageError(f"give GROUP, one of {', '.join(known)}: with --force nothing is asked")
         group = choose("Group", list(known))
-    if group not in known:
-        raise RefusedError(f"{group}: no such group; there are {', '.join(known)}")
     return known[group]
 
 

@@ -9,7 +9,7 @@ import click
 
 from haagent import __version__
 from haagent.cli.ctl.complete import groups
-from haagent.cli.ctl.connect import Answering, connected
+from haagent.cli.ctl.connect import Answering, connected, need_group
 from haagent.cli.ctl.errors import DONE, UNHEALTHY, CtlError
 from haagent.cli.ctl.options import Options, common, given
 from haagent.cli.ctl.service import DOCTOR, HISTORY
@@ -39,6 +39,8 @@ def history(ctx: click.Context, group: str | None, newest: int) -> None:
     options = given(ctx)
     with connected(options) as answering:
         reply = answering.service.ask(HISTORY, control.HistoryRequest(group=group or "", newest=newest))
+        if not reply.entries:  # a group that is no more may have a history
+            need_group(answering.status, group)
     if options.format == "pretty":
         rows = [[each.group, str(each.epoch), each.node, stamp(each.at_wall_ns), each.reason] for each in reply.entries]
         table(Table("", ("Group", "Epoch", "Owner", "Since", "Reason"), rows, frozenset({"Epoch"}), parted=True))

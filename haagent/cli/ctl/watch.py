@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from haagent.cli.ctl.complete import groups
-from haagent.cli.ctl.connect import connected
+from haagent.cli.ctl.connect import connected, need_group
 from haagent.cli.ctl.errors import UnreachableError
 from haagent.cli.ctl.facts import Facts, Row, facts
 from haagent.cli.ctl.options import Options, common, given
@@ -46,7 +46,7 @@ def watch(ctx: click.Context, group: str | None) -> None:
     drawn = options.format == "pretty" and sys.stdout.isatty()
     before: Facts | None = None
     with suppress(KeyboardInterrupt):
-        for status in _statuses(options):
+        for status in _statuses(options, group):
             if drawn:
                 click.clear()
                 show_overview(status, options, group)
@@ -58,9 +58,10 @@ def watch(ctx: click.Context, group: str | None) -> None:
             before = now
 
 
-def _statuses(options: Options) -> Iterator[pb.Status]:
+def _statuses(options: Options, group: str | None) -> Iterator[pb.Status]:
     while True:
         with connected(options) as answering:
+            need_group(answering.status, group)
             try:
                 yield from answering.service.watch(_INTERVAL)
             except UnreachableError as error:

@@ -115,6 +115,33 @@ def test_nothing_is_rendered_when_nobody_follows():
     asyncio.run(run())
 
 
+def test_who_missed_a_status_gets_the_newest_one_next(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feeding, "AT_LEAST_EVERY", 60)
+    monkeypatch.setattr(feeding, "PATIENCE", 60)
+
+    async def run() -> None:
+        feed, _ = make()
+        slow, well = Client(), Client()
+        tasks = [asyncio.create_task(feed.stream(client)) for client in (slow, well)]
+        await slow.has(1)
+        await well.has(1)
+        slow.full = True
+        feed.changed()
+        await well.has(2)
+        feed.renewed()
+        await well.has(3)
+        slow.full = False
+        feed.renewed()
+        await slow.has(2)
+        assert well.kinds() == ["status", "status", "lease", "lease"][: len(well.got)]
+        assert slow.kinds() == ["status", "status"]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    asyncio.run(run())
+
+
 def test_who_takes_nothing_is_let_go_and_the_others_are_not():
     async def run() -> None:
         feed, _ = make()
@@ -162,23 +189,35 @@ def test_a_status_that_can_not_be_rendered_lets_all_go(caplog: pytest.LogCapture
     assert "can not be told" in caplog.text
 
 
-def test_what_takes_long_is_rendered_rarely():
+def test_what_takes_long_is_rendered_rarely_but_within_a_second(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feeding, "PAUSE", 0.2)
     now = [0.0]
     made: list[float] = []
 
-    async def render() -> bytes:
-        made.append(now[0])
-        now[0] += 0.1
-        return b"x"
+    def rendering(takes: float) -> int:
+        def render(_: Status) -> bytes:
+            made.append(now[0])
+            now[0] += takes
+            return b"x"
 
-    async def run() -> None:
-        text = Throttled(render, lambda: now[0])
-        while now[0] < 10:
-            assert await text.get() == b"x"
-            now[0] += 0.01
+        async def shown() -> Status:
+            now[0] += 0.05  # of other things that the loop does meanwhile
+            return Status()
 
-    asyncio.run(run())
-    assert sum(0.1 for _ in made) <= 10 / feeding.SHARE + 0.1
+        async def run() -> None:
+            text = Throttled(shown, render, clock=lambda: now[0], cost=lambda: now[0])
+            while now[0] < 10:
+                assert await text.get() == b"x"
+                now[0] += 0.01
+
+        now[0] = 0.0
+        made.clear()
+        asyncio.run(run())
+        return len(made)
+
+    assert 30 < rendering(0.001) <= 10 / 0.2
+    assert rendering(0.02) * 0.02 <= 10 / feeding.SHARE
+    assert rendering(0.2) >= 10
 
 
 def test_the_whole_status_is_one_line():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -22,7 +21,7 @@ REFERENCE = Path(__file__).resolve().parents[3] / "docs" / "METRICS.md"
 
 def scraped(agent: Agent) -> dict[str, float]:
     """Every sample by its name and labels, as a scraper reads them."""
-    text = asyncio.run(Metrics(agent.sources).render()).decode()
+    text = Metrics(agent.sources).render(agent.status).decode()
     return {
         sample.name + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)

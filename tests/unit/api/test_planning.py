@@ -53,6 +53,12 @@ def test_a_switchover_is_a_wish_guarded_by_the_record_and_by_other_wishes():
     assert plan == Transfer("web", "a", wish, (Guard(RECORD, 7), Guard(INTENT, 0)), (Put(INTENT, wish),))
 
 
+def test_nobody_is_taken_for_a_node_that_wishes_to_preempt():
+    plan = planning.switchover(scene(), Wish("web", "b", "preempt"))
+    assert isinstance(plan, Transfer)
+    assert plan.intent.by == "an operator"
+
+
 def test_a_scheduled_one_has_its_window():
     plan = planning.switchover(scene(), Wish("web", "b", not_before=NOW + 3600 * S))
     assert isinstance(plan, Transfer)

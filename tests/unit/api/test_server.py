@@ -344,11 +344,11 @@ def test_a_flood_of_scrapes_renders_now_and_then():
     async def talk(agent: Agent, port: int) -> None:
         rendered: list[int] = []
 
-        async def render() -> bytes:
+        def render(_: Status) -> bytes:
             rendered.append(1)
             return b"{}"
 
-        agent.feed.status = feeding.Throttled(render)
+        agent.feed.status = feeding.Throttled(agent.server._answers.status, render)
         codes = [code for code, _, _ in await asyncio.gather(*(ask(port, "/status.json") for _ in range(50)))]
         assert codes == [200] * 50
         assert len(rendered) <= 10

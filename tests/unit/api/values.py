@@ -102,12 +102,13 @@ class Agent:
         self.unready: tuple[str, ...] = ()
         self.unwell: tuple[str, ...] = ()
         self.meters = Meters(rules(group("web"), group("db"), node="n1"))
-        self.sources = Sources(self._status, self.meters, clock=lambda: 0, rejected={("web", Reason.BAD_TTL): 3})
+        self.sources = Sources(self.meters, clock=lambda: 0, rejected={("web", Reason.BAD_TTL): 3})
         self.feed = Feed(self._status, lambda: (800.0, 1000.0))
         answers = Answers(
             owner=self.owners.get,
             unready=lambda: self.unready,
             unwell=lambda: self.unwell,
+            status=self._status,
             metrics=Metrics(self.sources).render,
         )
         self.server = HttpServer(answers, self.feed)

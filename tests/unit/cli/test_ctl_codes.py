@@ -192,9 +192,12 @@ def test_force_takes_the_only_group_and_the_best_candidate(served: Served, statu
         (("failover", "web", "--to", "n9", "--force"), "n9: no such node; web could move to n2, n3"),
         (("drain", "n9", "--force"), "n9: no such node; there are n1, n2, n3"),
         (("list", "db"), "db: no such group; there are web"),
+        (("watch", "db"), "db: no such group; there are web"),
+        (("history", "db"), "db: no such group; there are web"),
     ],
 )
 def test_names_that_do_not_exist(served: Served, words: tuple[str, ...], said: str):
+    served.answers["History"] = control.HistoryReply()
     result = served(*words)
     assert (result.exit_code, result.stderr) == (1, f"Error: {said}\n")
 

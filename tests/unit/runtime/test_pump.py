@@ -245,6 +245,32 @@ def test_observers_hear_before_the_node_and_see_each_effect_before_it_is_perform
     assert story == 2 * [("StopRequested", 2 * MS, 1)] + 2 * [(COMMIT, 2 * MS, 1)]
 
 
+def test_an_observer_that_raises_is_told_no_more_and_the_node_goes_on(caplog: pytest.LogCaptureFixture):
+    heard: list[Event] = []
+
+    class Observer:
+        def heard(self, event: Event, now: Instant) -> None:
+            heard.append(event)
+            raise ValueError
+
+        def done(self, effect: Effect, now: Instant) -> None:
+            raise AssertionError("it is told no more")
+
+    mind, world = Mind(StopRequested=[COMMIT]), World()
+
+    async def run() -> None:
+        pump = Pump(mind, world, Clock(), (Observer(),))
+        pump.start(world)
+        pump.deliver(StopRequested())
+        pump.deliver(StopRequested())
+        assert not pump.failed.done()
+
+    asyncio.run(run())
+    assert len(heard) == 1
+    assert world.done.count(COMMIT) == 2
+    assert "Observer ended" in caplog.text
+
+
 def test_an_answer_within_the_question_waits_until_all_effects_are_done():
     mind = Mind(StopRequested=[RemoveAddresses("web", 1), SendAdvert("web", 0)], AddressesRemoved=[COMMIT])
     world = World()
