@@ -172,7 +172,17 @@ class Serving:
     def _failsafe(self) -> status_pb2.FailsafeStatus:
         if self._config.peers is None:
             return status_pb2.FailsafeStatus(off_because="no peers")
-        return status_pb2.FailsafeStatus(off_because="" if self._config.failsafe else "off")
+        if not self._config.failsafe:
+            return status_pb2.FailsafeStatus(off_because="off")
+        failsafe, now = self._node.failsafe, boottime()
+        if not failsafe.since:
+            return status_pb2.FailsafeStatus(missing=failsafe.missing)
+        return status_pb2.FailsafeStatus(
+            active=True,
+            since_wall_ns=time.time_ns() - (now - failsafe.since),
+            left_ns=max(0, failsafe.ends - now),
+            missing=failsafe.missing,
+        )
 
     async def _count(self) -> Mapping[str, Counted]:
         groups = {

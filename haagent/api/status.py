@@ -185,15 +185,16 @@ def _role(name: str, node: Node, around: Around) -> status_pb2.GroupRole:
 
 
 def _lease(node: Node, around: Around) -> status_pb2.LeaseStatus:
-    lease, rules = node.lease, node.rules
+    lease, rules, until = node.lease, node.rules, node.held_until
     renewal = around.renewal or 0
-    if not isinstance(lease, Held):
+    if not until:
         return status_pb2.LeaseStatus(held=False, ttl_ns=rules.ttl, renewal_ns=renewal)
-    asked_at = lease.held_until - lease.ttl + rules.margin
+    ttl = lease.ttl if isinstance(lease, Held) else rules.ttl
+    asked_at = until - ttl + rules.margin
     return status_pb2.LeaseStatus(
         held=True,
-        ttl_ns=lease.ttl,
-        left_ns=lease.held_until - around.boot,
+        ttl_ns=ttl,
+        left_ns=until - around.boot,
         age_ns=max(0, around.boot - asked_at),
         renewal_ns=renewal,
     )

@@ -63,6 +63,11 @@ class Failsafe:
         """Until when promises carry what is owned; 0 when they do not have to."""
         return self._promised.until if self.since else 0
 
+    @property
+    def ends(self) -> Instant:
+        """Until when promises may carry what they carry now, at the most."""
+        return self._latest(self._promised.tenures)
+
     def carries(self, tenure: Tenure) -> bool:
         """Whether this is owned now, whatever etcd has shown of the lease."""
         return bool(self.since) and self._context.now < self._promised.until and tenure in self._promised.tenures

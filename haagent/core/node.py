@@ -93,6 +93,11 @@ class Node:
     def failsafe(self) -> Failsafe:
         return self._failsafe
 
+    @property
+    def held_until(self) -> Instant:
+        """Until when anything is held, by the lease or by promises, whichever ends later. Past: nothing is."""
+        return max(self.lease.held_until if isinstance(self.lease, Held) else 0, self._failsafe.until)
+
     def right(self, group: str) -> Instant:
         """Until when this node may answer for the group, if it owns it. 0: not at all."""
         return self._groups.right(group)

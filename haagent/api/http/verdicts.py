@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from haagent.core.lease import Held
 from haagent.core.model import Role
 from haagent.core.node import Node
 from haagent.core.ownership import Owning
@@ -33,7 +32,7 @@ def ownership(node: Node, group: str, now: Instant) -> Ownership | None:
     state = node.groups.get(group)
     if state is None:
         return None
-    if isinstance(state, Owning) and state.ready and _holds(node, now):
+    if isinstance(state, Owning) and state.ready and now < node.right(group):
         return Ownership(True, node.rules.node, state.epoch)
     record = node.view.record(group)
     owned = record is not None and not record.clean and node.view.alive(record.incarnation, now)
@@ -61,4 +60,4 @@ def unwell(pump: Pump) -> tuple[str, ...]:
 
 
 def _holds(node: Node, now: Instant) -> bool:
-    return isinstance(node.lease, Held) and now < node.lease.held_until
+    return now < node.held_until
