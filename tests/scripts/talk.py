@@ -289,6 +289,8 @@ def _commit_line(commit: Commit) -> str:
             what = "forget the intent"
         case LeaseValue(round=turn):
             what = f"renew #{turn}"
+        case OwnerRecord(candidates=candidates) if commit.ask.kind is Asking.OFFER:
+            what = f"offer {' '.join(candidates)}"
         case OwnerRecord(clean=True) as record:
             what = f"release epoch {record.epoch} ({record.reason})"
         case OwnerRecord() as record if commit.ask.kind is Asking.CLAIM:

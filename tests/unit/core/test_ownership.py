@@ -345,6 +345,15 @@ def test_an_owner_lets_go_at_once_when_it_is_none(
     assert effects == (RemoveAddresses("web", 4),)
 
 
+def test_nothing_begins_to_be_owned_on_promises():
+    """They are about what was owned when they were asked for. When etcd shows the lease again, it begins."""
+    now = at(owners(5, MINE), lease=held(since=2))
+    state, effects = ownership.decide(Following(3), replace(now, failsafe=True))
+    assert not isinstance(state, Owning)
+    assert effects == ()
+    assert isinstance(ownership.decide(Following(3), now)[0], Owning)
+
+
 def test_an_owner_that_is_unfit_before_it_has_begun_installs_nothing():
     after, effects = ownership.answered(CLAIMING, CLAIM, True, at(owners(5, MINE), faults=("eth0 is down",)))
     assert isinstance(after, Leaving)
