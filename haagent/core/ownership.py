@@ -189,7 +189,7 @@ def _follow(state: Following, at: Situation) -> Decision:
     if (at.faults or barred) and claims.named(at.view, at.rules, at.group.name):
         why = "; ".join(at.faults) or barred
         return leave(state.serial, claims.epoch(at), at, why, release=bool(barred))  # never in name only
-    if at.faults or not isinstance(at.lease, Held):
+    if at.faults or at.failsafe or not isinstance(at.lease, Held):
         return Following(state.serial, state.not_before), ()
     claim_at = policy.look_again(at) if barred else _claim_at(state, at)
     if at.now >= claim_at:

@@ -83,7 +83,7 @@ def test_a_candidate_that_promised_waits_whatever_etcd_shows():
         assert f"promise b #{at}: web by 1" in said
         assert talk.live(at + 249, peers="") == []
     lines = talk.live(6000, peers="")
-    assert [line for line in lines if "claim" in line][0].startswith("4880: web: claim epoch 2")
+    assert next(line for line in lines if "claim" in line).startswith("4880: web: claim epoch 2")
 
 
 def test_a_promise_is_void_when_its_group_was_released():
