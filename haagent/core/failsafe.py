@@ -151,7 +151,7 @@ class Failsafe:
         """Rest on promises if they carry all that is `owned`, and further than the lease that etcd has shown."""
         context = self._context
         rules, promised = context.rules, self._promised
-        late = held_until - context.now < rules.ttl // 2
+        late = held_until - context.now < rules.ttl * 3 // 8  # the one due now, and two that were not shown
         if not owned or not (self.since or late) or not owned <= promised.tenures:
             return
         if promised.until <= max(held_until, context.now):

@@ -32,7 +32,7 @@ def test_the_owner_goes_on_by_promises_and_lets_go_when_one_is_missing():
     """Two renewals are not shown, and b promises: the owner stays, past the end of its lease. Then b is silent."""
     talk = master(RULES)
     assert without_etcd(talk, 5000) == [
-        "1500: ALARM failsafe etcd: does not show our renewals: promises of the candidates carry what is owned"
+        "1750: ALARM failsafe etcd: does not show our renewals: promises of the candidates carry what is owned"
     ]
     assert talk.node.roles["web"] is Role.MASTER
     assert talk.node.failsafe.since
