@@ -108,7 +108,9 @@ class View:
         self.cluster, self.revision, self.observed_since = None, 0, NEVER
         self.last_owned = owned
         for group, seen in self.records.items():
-            if isinstance(seen.value, OwnerRecord):
+            if group in owned:
+                self.lost.pop(group, None)  # nobody else holds by it
+            elif isinstance(seen.value, OwnerRecord):
                 self.lost[group] = Lost(seen.value, followed=False)
         self.records.clear()
         self.record_seen_at.clear()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from haagent.adapters.host import HostLock, TakenError, identity, incarnation
+from haagent.adapters.host import HostLock, TakenError, identity, incarnation, machine
 from tests.integration.namespace import in_namespace, unshare
 
 HOLD = """
@@ -45,6 +45,17 @@ def test_another_namespace_is_another_host() -> None:
         os._exit(0 if identity() != here else 1)
     assert os.wait()[1] == 0
     lock.release()
+
+
+@in_namespace
+def test_a_machine_in_a_namespace_of_its_own_is_known_by_that() -> None:
+    """Of many on one kernel, each is another one; and a restart in it finds the same."""
+    here = machine()
+    assert machine() == here
+    if os.fork() == 0:
+        unshare()
+        os._exit(0 if machine() != here else 1)
+    assert os.wait()[1] == 0
 
 
 def test_each_start_has_a_name_of_its_own() -> None:

@@ -5,14 +5,18 @@ Ordinary numbers: a ttl of 1 s is waited for 1030 ms (1 % for the clocks, 20 ms 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from haagent.core.heartbeat import Tenure
 from haagent.core.records import Garbage, HistoryEntry, Key, Kind, OwnerRecord, Seen, Standing
 from haagent.core.units import MS, NEVER, S
 from haagent.core.view import View, patience
 from tests.unit.core.values import (
     OWNERS,
     PATIENCE,
+    TTL,
     A,
     B,
     C,
@@ -412,3 +416,63 @@ def test_history_is_never_read():
     before = view()
     assert show(before, seen(Kind.HISTORY, "web/1", Garbage("whatever"), 3), now=1)
     assert before.records == {}
+
+
+# --- failsafe: who waits for how long
+
+
+CARRIED = rules(machine="m-a")
+RECORD = replace(owner("b", 1), candidates=("a", "b"), machines=("m-a", "m-b"), failsafe=60 * S)
+
+
+@pytest.mark.parametrize(
+    "record, waits",
+    [
+        pytest.param(RECORD, PATIENCE, id="a candidate"),
+        pytest.param(replace(RECORD, candidates=("b",), machines=("m-b",)), 60 * S, id="none"),
+        pytest.param(replace(RECORD, machines=("m-old", "m-b")), 60 * S, id="a machine of that name was one"),
+        pytest.param(replace(RECORD, candidates=("b",), machines=("m-b",), failsafe=0), PATIENCE, id="no failsafe"),
+    ],
+)
+def test_who_may_be_asked_for_a_promise_waits_a_ttl_and_others_as_long_as_promises_last(
+    record: OwnerRecord, waits: int
+):
+    known = view(leases(3), owners(5, record), now=7 * S, of=CARRIED)
+    assert known.claimable_at("web", CARRIED) == 7 * S + waits
+
+
+def test_a_promise_binds_until_its_end_or_a_release_or_a_later_epoch():
+    known = view(leases(3), owners(5, RECORD), of=CARRIED)
+    known.promise(Tenure("web", 1), TTL, CARRIED, 9 * S)
+    assert known.claimable_at("web", CARRIED) == 9 * S + PATIENCE
+    show(known, owners(6, None), now=9 * S, of=CARRIED)
+    assert known.claimable_at("web", CARRIED) >= 9 * S + PATIENCE
+    show(known, owners(7, replace(RECORD, clean=True)), now=9 * S, of=CARRIED)
+    assert known.claimable_at("web", CARRIED) == 9 * S
+    show(known, owners(8, replace(RECORD, node="c", incarnation="c1", epoch=2)), now=9 * S, of=CARRIED)
+    assert known.claimable_at("web", CARRIED) == 9 * S + PATIENCE, "by the evidence of c, not by what b was promised"
+
+
+@pytest.mark.parametrize(
+    "record, followed, waits",
+    [
+        pytest.param(RECORD, True, PATIENCE, id="a candidate that saw it happen"),
+        pytest.param(RECORD, False, 60 * S, id="a candidate that may have missed a record"),
+        pytest.param(replace(RECORD, candidates=("b",), machines=("m-b",)), True, 60 * S, id="no candidate"),
+    ],
+)
+def test_a_record_that_vanished_may_still_be_owned_by(record: OwnerRecord, followed: bool, waits: int):
+    known = view(owners(5, record), of=CARRIED)
+    if followed:
+        show(known, owners(6, None), now=7 * S, of=CARRIED)
+    else:
+        known.list(listed(6), CARRIED, 7 * S)
+    assert known.claimable_at("web", CARRIED) == 7 * S + waits
+
+
+@pytest.mark.parametrize("owned, waits", [(frozenset[str](), 60 * S), (frozenset({"web"}), PATIENCE)])
+def test_after_a_wipe_only_who_owned_the_group_knows_that_nobody_else_does(owned: frozenset[str], waits: int):
+    known = view(owners(5, RECORD), of=CARRIED)
+    known.forget(owned)
+    known.list(listed(1, cluster="another"), CARRIED, 7 * S)
+    assert known.claimable_at("web", CARRIED) == 7 * S + waits
