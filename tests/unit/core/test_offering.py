@@ -26,7 +26,7 @@ def at(*nodes: str, now: int = 10 * S, **record: object) -> Situation:
     """`a` owns by a record that names a and b; these nodes are members."""
     ordinary = replace(owner("a", epoch=4), machines=("m-a", "m-b"), failsafe=60 * S)
     keys = [seen(Kind.MEMBERS, node, of(node), 6 + number) for number, node in enumerate(nodes)]
-    known = view(owners(5, replace(ordinary, **record)), *keys, of=RULES)  # type: ignore[arg-type]
+    known = view(owners(5, replace(ordinary, **record)), *keys, of=RULES)
     return situation(known, of=RULES, now=now)
 
 
