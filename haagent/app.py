@@ -46,7 +46,7 @@ from haagent.core.model import (
 from haagent.core.node import Node
 from haagent.core.ownership import Following
 from haagent.core.units import S
-from haagent.prepare import etcd_settings, peers_credentials, peers_of, prepare
+from haagent.prepare import control_credentials, etcd_settings, peers_credentials, peers_of, prepare
 from haagent.reloading import Reloads
 from haagent.runtime.clock import BoottimeTimer, boottime
 from haagent.runtime.gated import GatedKernel
@@ -357,10 +357,14 @@ class _Agent:
         self._pump.deliver(RulesChanged(config.rules(**self._identity)))
         self._wall.configure(config.windows)
 
-    async def refresh(self, config: Config) -> bool:
-        """Whether the certificates that the file names are other ones than before."""
-        credentials = await asyncio.to_thread(peers_credentials, config)
-        return self.network is not None and self.network.renew(credentials)
+    async def refresh(self, config: Config) -> tuple[str, ...]:
+        """Whose certificates, of those that the file names, are other ones than before."""
+        ours, for_operators = await asyncio.to_thread(lambda: (peers_credentials(config), control_credentials(config)))
+        renewed = {
+            "the peers' certificates": self.network is not None and self.network.renew(ours),
+            "the operators' certificates": self._serving.renew(for_operators),
+        }
+        return tuple(words for words, done in renewed.items() if done)
 
 
 def _refuse(code: Exit, *lines: str) -> Exit:

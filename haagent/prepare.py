@@ -7,7 +7,8 @@ from pathlib import Path
 from haagent import __version__
 from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
 from haagent.adapters.fencing import UnfitError, inspect
-from haagent.api.peers import Credentials, CredentialsError, Greeting, GrpcPeers, load
+from haagent.api.credentials import Credentials, CredentialsError, load
+from haagent.api.peers import Greeting, GrpcPeers
 from haagent.config.build import Config
 from haagent.config.build import EtcdSettings as EtcdKeys
 from haagent.config.load import Invalid, Loaded
@@ -28,10 +29,11 @@ def prepare(path: Path) -> Loaded | Invalid:
                 inspect(loaded.config.fencing)
         except UnfitError as error:
             return Invalid((f"{path.name}: fence.exec: {error}",))
-        try:
-            peers_credentials(loaded.config)
-        except CredentialsError as error:
-            return Invalid((f"{path.name}: peers.{error}",))
+        for section, found in (("peers", peers_credentials), ("control", control_credentials)):
+            try:
+                found(loaded.config)
+            except CredentialsError as error:
+                return Invalid((f"{path.name}: {section}.{error}",))
     return loaded
 
 
@@ -72,6 +74,17 @@ def peers_credentials(config: Config) -> Credentials | None:
     if keys is None or keys.ca is None or keys.cert is None or keys.key is None:
         return None
     return load(Path(keys.ca), Path(keys.cert), Path(keys.key), config.node)
+
+
+def control_credentials(config: Config) -> Credentials | None:
+    """For listening to operators over TCP; None: nobody does. CredentialsError if the files can not work.
+
+    Which name they are for is not looked at: operators go by the name of the host, whatever that is to them.
+    """
+    keys = config.control
+    if keys.listen is None or keys.ca is None or keys.cert is None or keys.key is None:
+        return None
+    return load(Path(keys.ca), Path(keys.cert), Path(keys.key), None)
 
 
 def peers_of(config: Config, incarnation: str, deliver: Deliver) -> GrpcPeers | None:

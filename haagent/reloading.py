@@ -24,8 +24,8 @@ class Subject(Protocol):
         """Go by this one, which is another one than before."""
         ...
 
-    async def refresh(self, config: Config) -> bool:
-        """Take in what the files say that it names; whether that is something else than before."""
+    async def refresh(self, config: Config) -> tuple[str, ...]:
+        """Take in what the files say that it names; what of that is something else than before."""
         ...
 
 
@@ -90,10 +90,10 @@ class Reloads:
             return Reading(True, ("the agent stops",))
         refreshed = await self._subject.refresh(new)
         if old == new:
-            said = "the peers' certificates" if refreshed else "nothing changed"
+            said = ", ".join(refreshed) or "nothing changed"
             _LOG.info("reload: %s", said)
             return Reading(False, (said, *loaded.warnings))
-        said = difference(old, new)
+        said = ", ".join((difference(old, new), *refreshed))
         _LOG.info("reload: %s", said)
         self._config = new
         self._subject.apply(new)

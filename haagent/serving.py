@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
-
 from haagent.adapters.etcd import EtcdStore
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.netlink import held
 from haagent.api.bulletin import Bulletin
 from haagent.api.control import Access, CannotServeError, ControlServer, ControlService, Doors, Reading
+from haagent.api.credentials import Credentials, CredentialsError
 from haagent.api.operator import Operator
 from haagent.api.peers import GrpcPeers
 from haagent.api.status import Around, Counted, GateState, NoPeerTable
@@ -31,6 +29,7 @@ from haagent.config.build import Config, ControlSettings
 from haagent.core.model import Effect, Event, ExtendAddresses, Role, RoleChanged
 from haagent.core.node import Node
 from haagent.core.units import Instant
+from haagent.prepare import control_credentials
 from haagent.runtime.chronicle import Chronicle
 from haagent.runtime.clock import boottime
 from haagent.runtime.meters import Meters
@@ -92,6 +91,10 @@ class Serving:
         operator = Operator(parts.store.records(), witness, wall=time.time_ns, clock=boottime)
         await self._open(ControlService(bulletin, operator, parts.reload), self._config.control)
 
+    def renew(self, credentials: Credentials | None) -> bool:
+        """Prove to operators by these who we are; whether they are others than before."""
+        return self._control is not None and self._control.renew(credentials)
+
     async def close(self) -> None:
         """Tell nothing any more."""
         for task in self._tasks:
@@ -122,10 +125,10 @@ class Serving:
             return
         server = ControlServer(service, Access(keys.operators, keys.viewers))
         try:
-            credentials = None if keys.listen is None else await asyncio.to_thread(_credentials, keys)
+            credentials = await asyncio.to_thread(control_credentials, self._config)
             socket = None if keys.socket is None else Path(keys.socket)
             await server.start(Doors(socket, keys.group, keys.listen, credentials))
-        except (CannotServeError, OSError, ValueError) as error:
+        except (CannotServeError, CredentialsError, OSError) as error:
             _LOG.error("operators can not reach this agent: %s", error)
             await server.close()
             return
@@ -232,14 +235,3 @@ def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:
     with contextlib.suppress(GateFailedError):
         dropped = gate.counters()
     return GateState(config.gate.value, isinstance(gate, NftGate) and gate.owned, dropped)
-
-
-def _credentials(keys: ControlSettings) -> Any:
-    """OSError, ValueError: a file can not be read, or has nothing in it that can be used."""
-    assert keys.ca is not None, "checked: needed for TLS"
-    assert keys.cert is not None, "as above"
-    assert keys.key is not None, "as above"
-    # gRPC would say only that it can not listen; OpenSSL says why.
-    ssl.create_default_context(cafile=keys.ca).load_cert_chain(keys.cert, keys.key, password="")
-    ca, certificate, key = (Path(path).read_bytes() for path in (keys.ca, keys.cert, keys.key))
-    return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)

@@ -14,7 +14,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from haagent.api.peers import Credentials, Greeting, GrpcPeers, load, messages
+from haagent.api.credentials import Credentials, load
+from haagent.api.peers import Greeting, GrpcPeers, messages
 from haagent.core.heartbeat import HeartbeatReceived, Meet, PromiseReceived, SendHeartbeat, SendPromise, Tenure
 from haagent.core.model import Event
 from haagent.core.units import S

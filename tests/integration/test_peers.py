@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from haagent.api.peers import load
+from haagent.api.credentials import load
+from haagent.api.peers.endpoint import Endpoint, endpoint
 from haagent.core.heartbeat import HeartbeatReceived, Meet
 from haagent.core.units import MS, S
 from haagent.v1.status_pb2 import GroupRole, NodeStatus
@@ -182,6 +183,27 @@ def test_a_peer_that_is_no_longer_named_is_kept_while_its_stream_stands(
             await until(lambda: "n2" not in n1.peers.table(), lambda: str(n1.peers.table()))
 
     asyncio.run(scenario())
+
+
+def test_a_mistake_of_ours_costs_a_pause_and_not_the_peer(
+    papers: Papers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    wrong = [True, True]
+
+    def dial(text: str) -> Endpoint | None:
+        if wrong and wrong.pop():
+            raise RuntimeError("nobody thought of that")
+        return endpoint(text)
+
+    monkeypatch.setattr("haagent.api.peers.dialer.endpoint", dial)
+
+    async def scenario() -> None:
+        n1, n2 = Node("n1", papers.credentials("n1")), Node("n2", papers.credentials("n2"))
+        async with acquainted(n1, n2):
+            assert n1.count("n2", "mistake") == 2
+
+    asyncio.run(scenario())
+    assert caplog.text.count("Traceback") == 1
 
 
 def test_in_plain_text_if_told_so():

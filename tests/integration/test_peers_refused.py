@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from haagent.api.peers import Credentials, messages
+from haagent.api.credentials import Credentials
+from haagent.api.peers import messages
 from haagent.api.peers.wire import FAILURES
 from haagent.core.heartbeat import HeartbeatReceived
 from haagent.core.units import S

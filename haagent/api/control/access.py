@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from haagent.api.credentials import proven
+
 
 class Role(Enum):
     """What somebody may do: nothing, look, or steer."""
@@ -35,25 +37,15 @@ class Access:
     operators: frozenset[str] = frozenset()
     viewers: frozenset[str] = frozenset()
 
-    def caller(self, peer: str, proven: Mapping[str, Iterable[bytes]]) -> Caller:
-        """Who is at the other end: `peer` as gRPC names it, `proven`: gRPC's auth context."""
+    def caller(self, peer: str, context: Mapping[str, Iterable[bytes]]) -> Caller:
+        """Who is at the other end: `peer` as gRPC names it, `context`: gRPC's auth context."""
         if peer.startswith("unix:"):
             return Caller("local", Role.OPERATOR)
-        names = _names(proven)
+        names = proven(context) or frozenset[str]()
         for allowed, role in ((self.operators, Role.OPERATOR), (self.viewers, Role.VIEWER)):
             if known := sorted(names & allowed):
                 return Caller(known[0], role)
         return Caller(", ".join(sorted(names)[:3])[:200] or _NOBODY, Role.NOBODY)
-
-
-def _names(proven: Mapping[str, Iterable[bytes]]) -> frozenset[str]:
-    """The DNS names and addresses that a certificate is for; if there are none, its common name."""
-    if b"ssl" not in tuple(proven.get("transport_security_type", ())):
-        return frozenset()
-    for field in ("x509_subject_alternative_name", "x509_common_name"):
-        if found := frozenset(value.decode(errors="replace") for value in proven.get(field, ())):
-            return found
-    return frozenset()
 
 
 _NOBODY: Final = "nobody"

@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError, Message
 
 from haagent.api.control.access import Access, Caller, Role
 from haagent.api.control.service import ControlService, UnansweredError
+from haagent.api.credentials import Credentials, listening
 from haagent.v1 import control_pb2 as pb
 from haagent.wire.records import MAX_NAME, MAX_TEXT
 
@@ -62,13 +63,14 @@ class Doors:
     socket: Path | None
     group: str | None = None
     listen: str | None = None
-    credentials: Any = None
+    credentials: Credentials | None = None
 
 
 class ControlServer:
     """Made on the running event loop; `start`, then `close`.
 
-    `counters`: `requests` by `denied`, `garbage`, `too_many_watchers`, `failed`, and all that were `asked`.
+    `counters`: requests by `denied`, `garbage`, `too_many_watchers`, `failed`, and all that were `asked`; TLS
+    `connections` begun.
     """
 
     def __init__(self, service: ControlService, access: Access) -> None:
@@ -76,6 +78,7 @@ class ControlServer:
         self.port = 0
         self._access = access
         self._watchers = 0
+        self._credentials: Credentials | None = None
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=RUNNING_MOST)
         self._server.add_generic_rpc_handlers((self._handlers(service),))
         self._socket: tuple[Path, int] | None = None
@@ -83,8 +86,10 @@ class ControlServer:
     async def start(self, doors: Doors) -> None:
         """Open the doors. CannotServeError: one of them can not be, and none is."""
         if doors.listen is not None:
+            self._credentials = doors.credentials
             try:
-                self.port = self._server.add_secure_port(doors.listen, doors.credentials)
+                made = listening(lambda: self._credentials, self._begun)
+                self.port = self._server.add_secure_port(doors.listen, made)
             except RuntimeError:
                 raise CannotServeError(
                     f"control.listen: {doors.listen}: not an address of this host, or taken"
@@ -93,6 +98,13 @@ class ControlServer:
             await asyncio.to_thread(_make_way, doors.socket)
             self._bind(doors.socket, doors.group)
         await self._server.start()
+
+    def renew(self, credentials: Credentials | None) -> bool:
+        """Show these from the next connection on; whether they are others than before. Requests under way go on."""
+        if self._credentials is None or credentials is None or credentials == self._credentials:
+            return False
+        self._credentials = credentials
+        return True
 
     async def close(self) -> None:
         """Let no more in, and end what is under way."""
@@ -104,6 +116,9 @@ class ControlServer:
                     path.unlink()
             except OSError:
                 pass  # it is gone, as it should be
+
+    def _begun(self) -> None:
+        self.counters["connections"] += 1
 
     def _bind(self, path: Path, group: str | None) -> None:
         # Nobody but root may connect before the permissions are what they are to be.

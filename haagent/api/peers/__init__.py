@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from haagent.api.peers.credentials import Credentials, CredentialsError, load
 from haagent.api.peers.greeting import Greeting
 from haagent.api.peers.peers import GrpcPeers, PeerState
 from haagent.api.peers.reasons import Reason
 
-__all__ = ["Credentials", "CredentialsError", "Greeting", "GrpcPeers", "PeerState", "Reason", "load"]
+__all__ = ["Greeting", "GrpcPeers", "PeerState", "Reason"]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from haagent.api.peers.credentials import Credentials
+from haagent.api.credentials import Credentials
 from haagent.api.peers.greeting import Greeting
 from haagent.api.peers.limits import SHUNNED
 from haagent.api.peers.messages import Reported

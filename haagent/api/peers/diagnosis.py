@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from typing import Final
 
-from haagent.api.peers.credentials import Credentials, names_in
+from haagent.api.credentials import Credentials, names_in
 from haagent.api.peers.endpoint import Endpoint
 from haagent.api.peers.reasons import Reason, Refused
 

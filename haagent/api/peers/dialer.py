@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -29,13 +30,23 @@ _OPTIONS: Final = (
     # A channel serves one attempt: connections are neither shared nor tried twice.
     ("grpc.use_local_subchannel_pool", 1),
 )
+_LOG: Final = logging.getLogger("haagent.peers")
 _LOOK_AFTER: Final = 3.0
 _LOOK_EVERY: Final = 15.0
 
 
 async def keep(circle: Circle, link: Link) -> None:
-    """Keep the stream with the peer. Runs until cancelled."""
-    await (_dial if dials(circle.ours.node, link.name) else _wait)(circle, link)
+    """Keep the stream with the peer. Runs until cancelled: a mistake of ours costs a pause, not the peer."""
+    failures = 0
+    while True:
+        try:
+            await (_dial if dials(circle.ours.node, link.name) else _wait)(circle, link)
+        except Exception as error:  # noqa: BLE001 - whatever it is; it is said
+            failures += 1
+            if failures == 1:
+                _LOG.exception("peers: %s: a mistake in haagent", link.name)
+            link.error = _refuse(circle, link, Refused(Reason.MISTAKE, f"{type(error).__name__}: {error}"))
+            await asyncio.sleep(pause(failures, random.random()))
 
 
 async def _dial(circle: Circle, link: Link) -> None:

@@ -1,8 +1,8 @@
 """The port at which peers open streams. Who gets through TLS is greeted, judged, and then talked with.
 
 What strangers can make of it is bounded: connections, handshakes in time, streams on a connection, streams that have
-not greeted, bytes of a message. gRPC keeps TLS to itself: of those that fail there, the `connections` that never became
-a stream are all that is seen here, while the one who dials is told (`diagnosis`).
+not greeted, bytes of a message. gRPC keeps TLS to itself: who fails there is one of the `connections` that made none of
+the `calls`, and no more of him is seen here, while the one who dials is told why (`diagnosis`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import Any, Final
 
-import grpc
 import grpc.aio
 
+from haagent.api.credentials import listening, proven
 from haagent.api.peers.circle import PEERS_MOST, Circle
-from haagent.api.peers.credentials import proven
 from haagent.api.peers.greeting import judge
 from haagent.api.peers.reasons import NOBODY, Reason, Refused
 from haagent.api.peers.wire import COMMON, DEADLINE, REFUSAL, HeardPipe, greet, handler, printable
@@ -47,17 +46,16 @@ class Listener:
         self._circle = circle
         self._listen = listen
         self._pending = 0
-        self._shown = circle.credentials
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=PEERS_MOST + PENDING_MOST)
         self._server.add_generic_rpc_handlers((handler(self._exchange),))
 
     async def start(self) -> None:
         """Take connections. OSError: it can not listen there."""
         try:
-            if self._shown is None:
+            if self._circle.credentials is None:
                 self.port = self._server.add_insecure_port(self._listen)
             else:
-                made: Any = grpc.dynamic_ssl_server_credentials(self._shown.server(), self._fetch, True)
+                made = listening(lambda: self._circle.credentials, self._begun)
                 self.port = self._server.add_secure_port(self._listen, made)
         except RuntimeError:
             why = "no address of this host, or somebody else listens there"
@@ -70,16 +68,11 @@ class Listener:
         """End all streams, and stop listening."""
         await self._server.stop(0.1)
 
-    def _fetch(self) -> Any:
-        """The certificates for the connection that begins, None: those of the one before. From a thread of gRPC's."""
+    def _begun(self) -> None:
         self._circle.counters["connections"] += 1
-        credentials = self._circle.credentials
-        if credentials is None or credentials is self._shown:
-            return None
-        self._shown = credentials
-        return credentials.server()
 
     async def _exchange(self, _requests: AsyncIterable[bytes], context: Any) -> None:
+        self._circle.counters["calls"] += 1
         why = await self._talk(context)
         try:
             async with asyncio.timeout(_FAREWELL):

@@ -7,15 +7,14 @@ next heartbeat is soon.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from haagent.api.credentials import Credentials
 from haagent.api.peers import messages
 from haagent.api.peers.circle import FORGOTTEN, Circle, Link
-from haagent.api.peers.credentials import Credentials
 from haagent.api.peers.dialer import keep
 from haagent.api.peers.greeting import Greeting
 from haagent.api.peers.listener import Listener
@@ -26,8 +25,6 @@ from haagent.core.units import Duration, Instant
 from haagent.runtime.clock import boottime
 from haagent.runtime.ports import Deliver
 from haagent.v1.status_pb2 import NodeStatus
-
-_LOG: Final = logging.getLogger("haagent.peers")
 
 _TICK: Final = 1.0
 _STATUS_TICKS: Final = 5
@@ -58,9 +55,9 @@ class GrpcPeers:
 
     `ours`: who this node is; `listen`: `address:port`; `credentials` None: plain text, and nobody proves who he is.
 
-    `counters`: `connections` begun at our port (with TLS), `streams` that stood, messages `sent` and `received`,
-    `replaced_heartbeats` and `dropped_outgoing` that did not get away in time, heartbeats and promises that were
-    `unsent` for want of a stream, `refused_*` by reason. `refused`: by (peer, reason), `?` for who is not known.
+    `counters`: `connections` begun at our port (with TLS) and `calls` there, `streams` that stood, messages `sent` and
+    `received`, `replaced_heartbeats` and `dropped_outgoing` that did not get away in time, heartbeats and promises that
+    were `unsent` for want of a stream, `refused_*` by reason. `refused`: by (peer, reason), `?` for who is not known.
     """
 
     def __init__(
@@ -204,7 +201,6 @@ class GrpcPeers:
         if link.task is not None:
             self._end(link.task)
         link.task = asyncio.create_task(keep(self._circle, link), name=f"stream with {link.name}")
-        link.task.add_done_callback(_failed)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._ended.add(task)
@@ -238,11 +234,6 @@ class GrpcPeers:
                     self._end(link.task)
         if ticks % _STATUS_TICKS == 0:
             self._tell()
-
-
-def _failed(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _LOG.error("peers: %s: given up, until the agent is restarted", task.get_name(), exc_info=error)
 
 
 def _state(link: Link) -> PeerState:

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     RENEWED = "ca-changed"
     CLOSED = "closed"
     STOPPED = "stopped"
+    MISTAKE = "mistake"
 
 
 EXPECTED: Final = frozenset({Reason.REPLACED, Reason.RENEWED, Reason.CLOSED, Reason.STOPPED})

@@ -17,6 +17,7 @@ from haagent.api.control import Access, CannotServeError, ControlServer, Doors
 from haagent.api.control.access import Caller, Role
 from haagent.api.control.server import REQUEST_MOST, WATCHERS_MOST
 from haagent.api.control.service import UnansweredError
+from haagent.api.credentials import Credentials, load
 from haagent.lab.certificates import Authority, Certificate, make_ca
 from haagent.v1 import control_pb2 as pb
 from haagent.v1 import status_pb2
@@ -90,16 +91,20 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def doors(authority: Authority) -> dict[str, Any]:
+    return {"listen": "127.0.0.1:0", "credentials": credentials(authority)}
+
+
+def credentials(authority: Authority) -> Credentials:
     own = authority.issue("n1", ["127.0.0.1"])
-    pair = own.key.read_bytes(), own.certificate.read_bytes()
-    credentials = grpc.ssl_server_credentials([pair], authority.own.certificate.read_bytes(), require_client_auth=True)
-    return {"listen": "127.0.0.1:0", "credentials": credentials}
+    return load(authority.own.certificate, own.certificate, own.key, None)
 
 
 def dial(agent: Agent, authority: Authority, shown: Certificate | None) -> grpc.aio.Channel:
     mine = (None, None) if shown is None else (shown.key.read_bytes(), shown.certificate.read_bytes())
-    credentials = grpc.ssl_channel_credentials(authority.own.certificate.read_bytes(), *mine)
-    return grpc.aio.secure_channel(f"127.0.0.1:{agent.server.port}", credentials)
+    shows = grpc.ssl_channel_credentials(authority.own.certificate.read_bytes(), *mine)
+    # A connection for each: else gRPC takes one that still stands.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return grpc.aio.secure_channel(f"127.0.0.1:{agent.server.port}", shows, options=options)
 
 
 # --- who may do what
@@ -157,6 +162,26 @@ def test_a_viewer_looks_and_does_not_steer(path: Path, authority: Authority):
 
     access = Access(frozenset(["ops"]), frozenset(["grafana"]))
     run(path, body, access, **doors(authority))
+
+
+def test_new_certificates_count_from_the_next_connection_on(path: Path, authority: Authority, tmp_path: Path):
+    another = make_ca(tmp_path / "another")
+    first = doors(authority)
+
+    async def body(agent: Agent) -> None:
+        async with dial(agent, authority, authority.issue("ops")) as standing:
+            ask = standing.unary_unary("/haagent.v1.Control/GetStatus")
+            await ask(b"", timeout=10)
+            assert not agent.server.renew(first["credentials"])
+            assert agent.server.renew(credentials(another))
+            await ask(b"", timeout=10)
+        assert await agent.refused("GetStatus", channel=dial(agent, authority, authority.issue("ops"))) is (
+            grpc.StatusCode.UNAVAILABLE
+        )
+        await agent.call("GetStatus", channel=dial(agent, another, another.issue("ops")))
+        assert agent.server.counters["connections"] >= 3
+
+    run(path, body, Access(frozenset(["ops"])), **first)
 
 
 # --- strangers

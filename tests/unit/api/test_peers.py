@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haagent.api.credentials import names_in, proven
 from haagent.api.peers import messages
 from haagent.api.peers.backoff import LEAST, MOST, pause
-from haagent.api.peers.credentials import names_in, proven
 from haagent.api.peers.endpoint import endpoint
 from haagent.api.peers.greeting import Greeting, dials, judge
 from haagent.api.peers.limits import BURST, FLOOD, RATE, WAITING_MOST, Allowance, Outbox

@@ -1,7 +1,7 @@
-"""How a node proves who it is to its peers, and they to it: a CA, a certificate and a key, read from files.
+"""How a node proves who it is to peers and operators, and they to it: a CA, a certificate and a key, read from files.
 
 What can not work is found when it is read, by a handshake of the certificate with itself, in memory: it must be signed
-by the CA, good for both ends of a connection, not expired, and for the node's name.
+by the CA, good for both ends of a connection, not expired, and, among peers, for the node's name.
 
 A certificate is for the DNS names in its subjectAltName, or, if it has no subjectAltName, for its common name. (That
 is also the rule by which gRPC checks whom it dialed.) For its own name a node takes no wildcard.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -50,18 +50,38 @@ class Credentials:
         return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], self.ca)
 
 
-def load(ca: Path, certificate: Path, key: Path, node: str) -> Credentials:
-    """Read the files. CredentialsError: the node `node` can not prove with them that it is the one."""
+def load(ca: Path, certificate: Path, key: Path, node: str | None) -> Credentials:
+    """Read the files. CredentialsError: with them nobody can prove to be the node `node` (None: to be anybody)."""
     read = [_read(name, path) for name, path in (("ca", ca), ("cert", certificate), ("key", key))]
     client, server = (
         _context(role, (ca, certificate, key), read[0]) for role in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)
     )
     shown = _shake_hands(client, server, f"cert: {certificate}")
-    if node not in (found := names_in(shown)):
+    if node is not None and node not in (found := names_in(shown)):
         whom = ", ".join(sorted(found)[:4]) or "nobody"
         raise CredentialsError(f"cert: {certificate}: is for {whom}, not for the node {node}")
     client.set_alpn_protocols(["h2"])
     return Credentials(read[0], read[1], read[2], ssl.cert_time_to_seconds(shown["notAfter"]), client)
+
+
+def listening(current: Callable[[], Credentials | None], begun: Callable[[], None]) -> Any:
+    """For a port: gRPC's ServerCredentials, which show who connects what is `current` then; None changes nothing.
+
+    `begun` is called for each connection, in a thread of gRPC's. Who has no certificate that is good is let go.
+    """
+    shown = current()
+    assert shown is not None, "there are some, or the port is one for plain text"
+
+    def fetch() -> Any:
+        nonlocal shown
+        begun()
+        newest = current()
+        if newest is None or newest is shown:
+            return None
+        shown = newest
+        return newest.server()
+
+    return grpc.dynamic_ssl_server_credentials(shown.server(), fetch, True)
 
 
 def names_in(shown: Mapping[str, Any]) -> frozenset[str]:
