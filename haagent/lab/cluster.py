@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import yaml
 
 import haagent
 from haagent.core.units import MS, Instant
+from haagent.lab import asking
 from haagent.lab.certificates import Certificate, make_ca
 from haagent.lab.commands import LabError, now
 from haagent.lab.host import Host
@@ -23,10 +25,13 @@ from haagent.lab.lab import Lab
 from haagent.lab.process import Process
 from haagent.lab.topology import vip4, vip6
 
+ROOT = Path(haagent.__file__).parents[1]
 NAME = "lab"
 GROUP = "web"
 PORT = 8501
 """Where the agents listen for each other."""
+ROUND = 0.5
+"""Seconds in which an owner asks all candidates for their promises, and has them."""
 
 
 class Cluster:
@@ -84,7 +89,7 @@ class Cluster:
         for host in self.lab.hosts if hosts is None else hosts:
             argv = [sys.executable, *self.program(host), "run", "-c", str(self.config(host))]
             # An installed agent has its byte code: it is not compiled at each start, whatever our own environment says.
-            env = {"PYTHONPATH": str(Path(haagent.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": ""}
+            env = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
             self.agents[host.name] = host.spawn(argv, name="agent", env=env)
             _prefer(self.agents[host.name])
 
@@ -99,6 +104,11 @@ class Cluster:
         stamps = [datetime.fromisoformat(log.partition(" ")[0]) for log in logs if log]
         return int(min(stamps).timestamp() * 1000) * MS - offset
 
+    def ctl(self, host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run haagentctl on a host, with its agent's configuration; whatever comes of it."""
+        argv = [sys.executable, "-m", "haagent.cli.ctl", *words, "-c", str(self.config(host))]
+        return host.run(["env", f"PYTHONPATH={ROOT}", *argv], check=False)
+
     def missing(self) -> tuple[Host, ...]:
         """The hosts whose agent does not run."""
         running = {name for name, agent in self.agents.items() if agent.running}
@@ -109,6 +119,9 @@ class Cluster:
         self.lab.heal()
         self.start(self.missing())
         self.wait(self._complete, "all nodes are candidates, and one owns the group")
+        if self._authority is not None:
+            self.wait(self.carried, "all nodes hear each other, and the record names them")
+            time.sleep(ROUND)
 
     def owner(self) -> str:
         """The node that the group's record names; LabError if it names none, or was released."""
@@ -135,6 +148,19 @@ class Cluster:
             key.rpartition("/")[2]: _object(value) or {} for key, value in zip(lines[::2], lines[1::2], strict=True)
         }
         return frozenset(name for name, member in members.items() if _may_own(member, self.group))
+
+    def carried(self) -> bool:
+        """Whether promises would carry the group if etcd went away now: all candidates are named, and heard."""
+        names = frozenset(host.name for host in self.lab.hosts)
+        record = self.record()
+        if record is None or frozenset(record["candidates"]) != names:
+            return False
+        try:
+            said = {host.name: asking.status(host) for host in self.lab.hosts}
+        except LabError:  # an agent that has just been started serves a little later
+            return False
+        promised = not said[record["node"]]["self"]["failsafe"]["missing"]
+        return promised and all(asking.heard(each) == names - {name} for name, each in said.items())
 
     def wait(self, condition: Callable[[], bool], what: str, *, timeout: float = 15.0) -> None:
         """Poll until it is so; LabError says what was waited for, and what the agents' logs end with."""

@@ -191,7 +191,8 @@ class Lab:
 
         Undone, it comes back as after a reboot: with its own addresses, nothing else, and no process.
         """
-        fault = Fault(self._switch, f"{host.name} lost", ports_down=host.station.port_names())
+        ports = host.station.port_names()
+        fault = Fault(self._switch, f"{host.name} lost", drops=around(ports, Direction.BOTH), ports_down=ports)
         namespaces.kill_inside([host.namespace])
         self._switch.unplug(host.station)
         namespaces.destroy([host.namespace])

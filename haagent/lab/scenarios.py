@@ -9,11 +9,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haagent.core.units import MS, Duration, Instant
 from haagent.lab.cluster import Cluster
-from haagent.lab.commands import now
+from haagent.lab.commands import LabError, now
 from haagent.lab.faults import Direction
 from haagent.lab.host import Host
 from haagent.lab.prober import Prober
@@ -30,7 +30,7 @@ class Outcome:
 
     `took`: from the event to the first answer of the new owner. `gap`: the longest time without any answer.
     `most`: the most nodes that answered at one instant; `overlap`: for how long, added up. `blind`: how much of the
-    gap the client itself could not ask.
+    gap the client itself could not ask. `said`: what an operator's command said of it.
     """
 
     before: str | None
@@ -42,6 +42,7 @@ class Outcome:
     most: int
     overlap: Duration
     blind: Duration
+    said: str = ""
 
 
 class Rehearsal:
@@ -59,6 +60,18 @@ class Rehearsal:
         outcome = self._outcome(None, self.cluster.first_word(), first.at, first.node)
         self.cluster.restore()
         return outcome
+
+    def switchover(self) -> Outcome:
+        """An operator moves the group to another node by `haagentctl switchover`, asked of a third one."""
+        owner = self._owner()
+        target, asked = [host for host in self.cluster.lab.hosts if host is not owner][:2]
+        began = now()
+        command = self.cluster.ctl(asked, "switchover", self.cluster.group, "--to", target.name, "--force")
+        if command.returncode != 0:
+            raise LabError(f"haagentctl switchover: {command.returncode}\n{command.stdout}{command.stderr}")
+        first = self._succeeded(owner, began)
+        said = next(line for line in command.stdout.splitlines() if line.startswith(f"{self.cluster.group}: "))
+        return replace(self._outcome(owner.name, began, first.at, first.node), said=said)
 
     def graceful_stop(self) -> Outcome:
         """The owner's agent gets SIGTERM. The event is the last answer: stopping may take as long as it likes."""
@@ -106,6 +119,40 @@ class Rehearsal:
         owner = self._owner()
         return self._after(owner, lambda: self.cluster.lab.cut_from_etcd(owner))
 
+    def etcd_away(self, seconds: float = 5.0) -> Outcome:
+        """All of etcd is stopped in its tracks for a while. With peers, their promises carry the owner."""
+        etcd = self.cluster.lab.etcd
+
+        def back() -> None:
+            etcd.resume()
+            etcd.wait_ready()
+
+        return self._stays(etcd.pause, seconds, back)
+
+    def etcd_away_and_candidate_dead(self) -> Outcome:
+        """All of etcd is stopped in its tracks, then a candidate's agent gets SIGKILL. The event is the second.
+
+        `after` is nobody, and `took` is until the last answer.
+        """
+        owner, epoch = self._owner(), self.cluster.epoch()
+        candidate = next(host for host in self.cluster.lab.hosts if host is not owner)
+        self.cluster.lab.etcd.pause()
+        time.sleep(2)
+        began = self.cluster.agents[candidate.name].kill()
+        time.sleep(2)
+        seen = self.prober.timeline(began - 100 * MS)
+        last = seen.last_answer_before(self.vip, now())
+        assert last is not None, "the owner answers until its deadline"
+        self.cluster.lab.etcd.resume()
+        self.prober.wait_for_answer(self.vip, after=now(), timeout=20.0)
+        took, overlap = last.at - began, sum(overlap.length for overlap in seen.overlaps())
+        return Outcome(owner.name, "nobody", epoch, began, took, 0, seen.most_at_once(), overlap, 0)
+
+    def owner_without_etcd(self, seconds: float = 5.0) -> Outcome:
+        """The owner alone no longer reaches etcd, and hears its peers: with promises it stays."""
+        owner = self._owner()
+        return self._stays(lambda: self.cluster.lab.cut_from_etcd(owner), seconds)
+
     def cut_from_cluster(self, direction: Direction = Direction.BOTH) -> Outcome:
         """The owner is cut off from etcd and its peers, both ways or one; the client still reaches it."""
         owner, lab = self._owner(), self.cluster.lab
@@ -123,12 +170,7 @@ class Rehearsal:
 
     def heal(self, quiet: float = 2.0) -> Outcome:
         """Everything comes back. Nothing should move: the owner stays, whatever the priorities."""
-        owner = self._owner()
-        began = now()
-        self.cluster.restore()
-        time.sleep(quiet)
-        last = self.prober.timeline().last_answer_before(self.vip, now())
-        return self._outcome(owner.name, began, began, last.node if last is not None else "nobody")
+        return self._stays(self.cluster.restore, quiet)
 
     def _owner(self) -> Host:
         owner = self.cluster.lab.host(self.cluster.owner())
@@ -139,6 +181,16 @@ class Rehearsal:
         fault = act()
         first = self._succeeded(owner, fault.moment.before)
         return self._outcome(owner.name, fault.moment.before, first.at, first.node)
+
+    def _stays(self, act: Callable[[], object], quiet: float, undo: Callable[[], object] = lambda: None) -> Outcome:
+        """Do what should move nothing, undo it after a while if it has an end, and see who answers then."""
+        owner = self._owner()
+        began = now()
+        act()
+        time.sleep(quiet)
+        undo()
+        last = self.prober.timeline(began).last_answer_before(self.vip, now())
+        return self._outcome(owner.name, began, began, last.node if last is not None else "nobody")
 
     def _succeeded(self, owner: Host, since: Instant) -> Answer:
         return self.prober.wait_for_answer(self.vip, after=since, other_than=owner.name, timeout=30.0)

@@ -97,10 +97,11 @@ class Switch:
         drops = tuple(drop for fault in self.faults for drop in fault.drops)
         down = frozenset(port for fault in self.faults for port in fault.ports_down)
         before: Instant = now()
+        # Frames first, all at one moment: a host that is lost must not tell by one cable that the other was pulled.
+        if drops != self._drops:
+            nft(ruleset(drops), namespace=self.namespace)
         if changed := sorted(down ^ self._down, reverse=True):
             states = (f"link set {port} {'down' if port in down else 'up'}" for port in changed)
             ip_batch(states, namespace=self.namespace)
-        if drops != self._drops:
-            nft(ruleset(drops), namespace=self.namespace)
         self._drops, self._down = drops, down
         return Moment(before, now())
