@@ -176,7 +176,7 @@ def _play(console: Console) -> list[Done]:
             console.print(f"[bold cyan]{step.name}[/]  {step.story}")
             status.update(step.name)
             outcome = step.act(rehearsal)
-            done.append(Done(step, outcome, _wrong(step, outcome, done[-1].outcome.epoch if done else 0)))
+            done.append(Done(step, outcome, judge(step.expect, outcome, done[-1].outcome.epoch if done else 0)))
             console.print(f"  {_sentence(done[-1])}")
             if outcome.said:
                 console.print(f"  haagentctl said: {outcome.said}")
@@ -184,11 +184,11 @@ def _play(console: Console) -> list[Done]:
         return done
 
 
-def _wrong(step: Step, outcome: Outcome, epoch: int) -> str:
-    """What is not as the step expects; `epoch` is the one before."""
+def judge(expect: Expect, outcome: Outcome, epoch: int) -> str:
+    """What is not as expected; `epoch` is the one before."""
     if outcome.most > 1:
         return f"{outcome.most} answered at once"
-    match step.expect:
+    match expect:
         case Expect.MOVES:
             right = outcome.after != outcome.before and outcome.epoch > epoch
         case Expect.STAYS:
@@ -196,7 +196,7 @@ def _wrong(step: Step, outcome: Outcome, epoch: int) -> str:
             right = same and outcome.gap - outcome.blind <= NOTICED
         case Expect.CLAIMED:
             right = outcome.epoch > epoch
-    return "" if right else f"expected: {step.expect}"
+    return "" if right else f"expected: {expect}"
 
 
 def _verdict(most: int, passed: bool) -> str:

@@ -102,9 +102,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Generator[Scene]:
         yield Scene(lab)
 
 
-@pytest.mark.parametrize(
-    "end, back", [(Etcd.pause, Etcd.resume), (Etcd.kill, Etcd.start)], ids=["paused", "killed"]
-)
+@pytest.mark.parametrize("end, back", [(Etcd.pause, Etcd.resume), (Etcd.kill, Etcd.start)], ids=["paused", "killed"])
 def test_etcd_is_away_and_the_owner_stays(
     scene: Scene, end: Callable[[Etcd], object], back: Callable[[Etcd], object]
 ) -> None:

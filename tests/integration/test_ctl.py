@@ -32,11 +32,6 @@ def command(cluster: Cluster, host: Host, *words: str) -> list[str]:
     return [sys.executable, "-m", "haagent.cli.ctl", *words, "-c", str(cluster.config(host))]
 
 
-def ctl(cluster: Cluster, host: Host, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run it on the host."""
-    return host.run(["env", f"PYTHONPATH={ROOT}", *command(cluster, host, *words)], check=False)
-
-
 def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """What a command says for programs; its exit code must say the same."""
     said = json.loads(done.stdout)
@@ -65,30 +60,30 @@ def test_looking_and_moving(make_lab: MakeLab, measure: Measure):
     assert statistics.median(took) < QUICK_MS
 
     # Asked of a node that has no part in it.
-    moved = outcome(ctl(cluster, third, "switchover", GROUP, "--to", second.name, "--force", "-f", "json"))["moves"][0]
+    moved = outcome(cluster.ctl(third, "switchover", GROUP, "--to", second.name, "--force", "-f", "json"))["moves"][0]
     assert (moved["from_node"], moved["to_node"], moved["to_epoch"]) == (first.name, second.name, 2)
     assert cluster.owner() == second.name
     assert vip4() in held(second)
     assert vip4() not in held(first)
 
-    again = ctl(cluster, third, "switchover", GROUP, "--to", second.name, "--force")
+    again = cluster.ctl(third, "switchover", GROUP, "--to", second.name, "--force")
     assert again.returncode == 1
     assert "Refused: already-owner" in again.stderr
 
-    outcome(ctl(cluster, third, "drain", second.name, "--force", "-f", "json"))
+    outcome(cluster.ctl(third, "drain", second.name, "--force", "-f", "json"))
     assert cluster.owner() != second.name
     assert vip4() not in held(second)
-    refused = ctl(cluster, third, "switchover", GROUP, "--to", second.name, "--force")
+    refused = cluster.ctl(third, "switchover", GROUP, "--to", second.name, "--force")
     assert refused.returncode == 1
     assert "Refused: target-drained" in refused.stderr
-    assert f" Drained: {second.name}\n" in ctl(cluster, first, "list").stdout
-    assert ctl(cluster, first, "undrain", second.name).returncode == 0
-    assert "Drained" not in ctl(cluster, first, "list").stdout
+    assert f" Drained: {second.name}\n" in cluster.ctl(first, "list").stdout
+    assert cluster.ctl(first, "undrain", second.name).returncode == 0
+    assert "Drained" not in cluster.ctl(first, "list").stdout
 
     # By etcd alone: it moves, and nobody can say what the kernels have.
     nobody = ("--endpoint", "unix:/nonexistent")
-    assert json.loads(ctl(cluster, third, "list", "-f", "json", *nobody).stdout)["answered"] == "etcd"
-    done = ctl(cluster, third, "switchover", GROUP, "--to", second.name, "--force", *nobody)
+    assert json.loads(cluster.ctl(third, "list", "-f", "json", *nobody).stdout)["answered"] == "etcd"
+    done = cluster.ctl(third, "switchover", GROUP, "--to", second.name, "--force", *nobody)
     assert done.returncode == 3
     assert "Outcome unknown: not-verified" in done.stderr
     assert cluster.owner() == second.name
@@ -100,7 +95,7 @@ def test_every_agent_is_dead(make_lab: MakeLab):
     host = cluster.lab.hosts[0]
     for agent in cluster.agents.values():
         agent.kill()
-    listed = ctl(cluster, host, "list", "-f", "json")
+    listed = cluster.ctl(host, "list", "-f", "json")
     assert listed.returncode == 5
     assert listed.stderr == f"no agent answers on unix:{cluster.socket(host)}; asking etcd\n"
     seen = json.loads(listed.stdout)
@@ -108,13 +103,13 @@ def test_every_agent_is_dead(make_lab: MakeLab):
     assert seen["without_owner"][GROUP].startswith("last n")
     assert {row["state"] for row in seen["rows"]} == {"gone"}
 
-    assert ctl(cluster, host, "pause").returncode == 0
+    assert cluster.ctl(host, "pause").returncode == 0
     assert value(cluster, "orders", "cluster")["paused"]
-    assert "there was no owner" in ctl(cluster, host, "history").stdout
-    assert ctl(cluster, host, "reload").returncode == 4
-    assert ctl(cluster, host, "doctor").returncode == 5
+    assert "there was no owner" in cluster.ctl(host, "history").stdout
+    assert cluster.ctl(host, "reload").returncode == 4
+    assert cluster.ctl(host, "doctor").returncode == 5
 
     cluster.lab.etcd.stop()
-    nobody = ctl(cluster, host, "list", "--timeout", "200ms")
+    nobody = cluster.ctl(host, "list", "--timeout", "200ms")
     assert nobody.returncode == 4
     assert "; etcd: " in nobody.stderr
