@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from haagent.api.witness import Said, Witness
+from haagent.core.claims import handed_by
 from haagent.core.records import Key, Kind, OwnerRecord
 from haagent.core.units import MS, Duration, Instant, S
 from haagent.runtime.ports import Records, UnreadableError
@@ -65,7 +66,7 @@ class Follower:
     async def verify(self, before: Before, after: OwnerRecord, *, lives: bool = True) -> control_pb2.Move:
         """What the new owner and the old one say of their kernels, as soon as both say what was hoped for.
 
-        One that is not thought to live is not waited for.
+        An old one that can not be asked is not waited for if it is not thought to live, or has written the new record.
         """
         move = control_pb2.Move(
             group=before.group,
@@ -76,15 +77,18 @@ class Follower:
         )
         until = self._clock() + VERIFYING
         while True:
+            late = self._clock() >= until
             new = await self._witness.said(after.node)
             old = await self._witness.said(before.owner) if before.owner else None
             if new is not None and holds(new, before.group, after.epoch):
                 move.verified = not before.owner or (old is not None and silent(old, before))
                 if move.verified and old is not None:
                     _measure(move, old, new)
-                if old is None and not lives:
+                mute = old is None or (late and not lives)
+                if mute and not move.verified and (not lives or handed_by(after) == before.owner):
+                    move.known = let_go(before.owner, after)
                     return move
-            if move.verified or self._clock() >= until or (new is None and old is None):
+            if move.verified or late or (new is None and old is None):
                 return move
             record = await self.record(before.group)
             if record is not None and (record.epoch > after.epoch or record.clean):
@@ -128,7 +132,14 @@ def told(move: control_pb2.Move) -> str:
     if move.gap_ns:
         words += f", {_milliseconds(move.gap_ns)} without an owner"
         words += "" if move.gap_error_ns else " by the nodes' wall clocks"
-    return words
+    return f"{words}; {move.known}" if move.known else words
+
+
+def let_go(owner: str, after: OwnerRecord) -> str:
+    """What the next record tells of an old owner that does not say itself what its kernel has."""
+    if handed_by(after) == owner:
+        return f"{owner} could not be asked, it wrote the new record once its kernel had let go"
+    return f"{owner} could not be asked, its lease is over"
 
 
 def _milliseconds(span: Duration) -> str:

@@ -127,12 +127,11 @@ class Operator:
         if record.node != transfer.intent.to:
             text = f"{before.group} went to {record.node} by epoch {record.epoch}, not to {transfer.intent.to}"
             return Outcome(result=FAILED, reason="moved-elsewhere", text=text)
-        move = await self._follower.verify(before, record, lives=owner_lives)
-        return await self._verified(move, owner_lives=owner_lives)
+        return await self._verified(await self._follower.verify(before, record, lives=owner_lives))
 
-    async def _verified(self, move: control_pb2.Move, *, owner_lives: bool) -> Outcome:
+    async def _verified(self, move: control_pb2.Move) -> Outcome:
         text = moves.told(move)
-        if move.verified:
+        if move.verified or move.known:
             return Outcome(result=DONE, text=text, moves=[move])
         record = await self._follower.record(move.group)
         if record is not None and (record.epoch > move.to_epoch or record.clean):
@@ -140,12 +139,10 @@ class Operator:
             return Outcome(result=FAILED, reason="moved-elsewhere", text=f"{text}; then it {now}", moves=[move])
         new = await self._witness.said(move.to_node)
         if new is not None and moves.holds(new, move.group, move.to_epoch):
-            if not owner_lives:
-                text += f"; {move.from_node} could not be asked, its lease is over"
-                return Outcome(result=DONE, text=text, moves=[move])
             text += f"; {move.from_node} did not say that its kernel holds none of the addresses"
         else:
             text += f"; {move.to_node} did not say that its kernel holds the addresses"
+            text += "" if new is not None else " (no stream to it: ask there)"
         return Outcome(result=UNKNOWN, reason="not-verified", text=text, moves=[move])
 
     async def _withdraw(self, transfer: Transfer, revision: Revision) -> Outcome | None:
@@ -180,24 +177,30 @@ class Operator:
         return await self._order(lambda at: planning.undrain(at, request.node), f"{request.node} may own again")
 
     async def drain(self, request: control_pb2.DrainRequest) -> Outcome:
-        """Move everything off a node, and keep it off."""
+        """Move everything off a node, and keep it off; but for what nobody else can own, if that is insisted on."""
         began, node = self._clock(), request.node
         left: list[Before] = []
+        kept: list[str] = []
 
         def planned(at: Scene) -> Order | Refusal:
-            left[:] = [Before(group, node, at.owners[group].epoch, began) for group in at.owned_by(node)]
+            kept[:] = planning.only_owner_of(at, node)
+            moving = [group for group in at.owned_by(node) if group not in kept]
+            left[:] = [Before(group, node, at.owners[group].epoch, began) for group in moving]
             return planning.drain(at, node, force=request.force)
 
         done = await self._write(planned)
         if isinstance(done, Outcome):
             return done
         if not left:
-            return Outcome(result=DONE, text=f"{node} is drained; it owned nothing")
+            text = _keeps(kept) if kept else "; it owned nothing"
+            return Outcome(result=DONE, text=f"{node} is drained{text}")
         if not request.wait_ms:
             return Outcome(result=SCHEDULED, text=f"{node} is drained, and is to give up {len(left)} groups")
         found = await self._emptied(left, began + min(request.wait_ms * MS, LONGEST_WAIT))
         done = [await self._left(before, found[before.group]) for before in left if before.group in found]
-        return _drained(node, [before.group for before in left if before.group not in found], done)
+        outcome = _drained(node, [before.group for before in left if before.group not in found], done)
+        outcome.text += _keeps(kept)
+        return outcome
 
     async def _emptied(self, left: list[Before], until: Instant) -> dict[str, OwnerRecord]:
         """The records of those groups that have left their node, once all have, or by then."""
@@ -263,11 +266,15 @@ def _as_written(value: object) -> object:
     return value
 
 
+def _keeps(kept: list[str]) -> str:
+    return f"; it keeps {', '.join(kept)} until somebody else can own that" if kept else ""
+
+
 def _drained(node: str, stuck: list[str], done: list[control_pb2.Move]) -> Outcome:
     if stuck:
         text = f"{node} is drained, but has not given up {', '.join(stuck)} in time"
         return Outcome(result=FAILED, reason="not-done", text=text, moves=done)
     text = f"{node} is drained: " + "; ".join(moves.told(move) for move in done)
-    if all(move.verified or not move.to_node for move in done):
+    if all(move.verified or move.known or not move.to_node for move in done):
         return Outcome(result=DONE, text=text, moves=done)
     return Outcome(result=UNKNOWN, reason="not-verified", text=text, moves=done)

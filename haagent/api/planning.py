@@ -238,9 +238,9 @@ def _check_target(at: Scene, group: str, node: str, owner: str, force: bool) -> 
 def _check_reach(at: Scene, node: str, member: MemberValue) -> Refusal | None:
     lease, ago = at.leases.get(node), at.pulses[member.incarnation].renewed_ago
     if lease is not None and ago is not None and ago > lease.ttl // 2:
-        return Refusal("lease-too-old", f"{node} renewed its lease {ago / S:.1f} s ago; --force moves it nevertheless")
+        return Refusal("lease-too-old", f"{node} renewed its lease {ago / S:.1f} s ago; --insist moves it nevertheless")
     if node in at.cut_off:
-        return Refusal("target-unreachable", f"there is no stream to {node}; --force moves it nevertheless")
+        return Refusal("target-unreachable", f"there is no stream to {node}; --insist moves it nevertheless")
     return None
 
 
@@ -289,10 +289,14 @@ def drain(at: Scene, node: str, *, force: bool = False) -> Order | Refusal:
         return Refusal("invalid", f"at most {MAX_DRAINED} nodes can be drained")
     if at.orders.paused and at.owned_by(node):
         return _paused(at)
-    stuck = [group for group in at.owned_by(node) if not _others(at, group, node)]
-    if stuck and not force:
-        return Refusal("no-candidate", f"no other node can own {', '.join(stuck)} now; --force drains it nevertheless")
+    if (stuck := only_owner_of(at, node)) and not force:
+        return Refusal("no-candidate", f"no other node can own {', '.join(stuck)} now; --insist drains it nevertheless")
     return _order(at, lambda orders: replace(orders, drained=tuple(sorted({*orders.drained, node}))))
+
+
+def only_owner_of(at: Scene, node: str) -> list[str]:
+    """The groups of that node that nobody else can own now: it keeps them, drained or not."""
+    return [group for group in at.owned_by(node) if not _others(at, group, node)]
 
 
 def undrain(at: Scene, node: str) -> Order | Refusal:

@@ -15,6 +15,7 @@ from haagent.core.view import View
 
 PREEMPT = "preempt"
 """By whom an intent is that a better candidate wrote, and no operator."""
+_HANDOVER = "handover from "
 HISTORY_KEPT = 100
 """Changes of owner kept of each group: each new one removes the one that lies that many epochs back."""
 
@@ -123,6 +124,11 @@ def _taken_over(view: View, record: OwnerRecord) -> bool:
     return isinstance(value, LeaseValue) and value.incarnation != record.incarnation
 
 
+def handed_by(record: OwnerRecord) -> str:
+    """The owner that wrote this record for the next one, after its kernel had let go; empty if that one claimed."""
+    return record.reason.removeprefix(_HANDOVER) if record.reason.startswith(_HANDOVER) else ""
+
+
 def _claim_reason(before: OwnerRecord | None, rules: Rules) -> str:
     if before is None:
         return "there was no owner"
@@ -160,7 +166,7 @@ def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | N
         clean=False,
         candidates=(names := at.view.candidates(at.group.name, at.rules)),
         machines=at.view.machines(names, at.rules),
-        reason=f"handover from {at.rules.node}",
+        reason=f"{_HANDOVER}{at.rules.node}",
         failsafe=at.rules.failsafe,
     )
     return _change_owner(ask, (record_unchanged(at),), record, at), record

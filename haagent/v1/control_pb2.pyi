@@ -106,7 +106,7 @@ class Outcome(_message.Message):
     def __init__(self, result: _Optional[_Union[Result, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ...) -> None: ...
 
 class Move(_message.Message):
-    __slots__ = ("group", "from_node", "to_node", "from_epoch", "to_epoch", "gap_ns", "gap_error_ns", "verified")
+    __slots__ = ("group", "from_node", "to_node", "from_epoch", "to_epoch", "gap_ns", "gap_error_ns", "verified", "known")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     FROM_NODE_FIELD_NUMBER: _ClassVar[int]
     TO_NODE_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,7 @@ class Move(_message.Message):
     GAP_NS_FIELD_NUMBER: _ClassVar[int]
     GAP_ERROR_NS_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     group: str
     from_node: str
     to_node: str
@@ -123,7 +124,8 @@ class Move(_message.Message):
     gap_ns: int
     gap_error_ns: int
     verified: bool
-    def __init__(self, group: _Optional[str] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ..., from_epoch: _Optional[int] = ..., to_epoch: _Optional[int] = ..., gap_ns: _Optional[int] = ..., gap_error_ns: _Optional[int] = ..., verified: _Optional[bool] = ...) -> None: ...
+    known: str
+    def __init__(self, group: _Optional[str] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ..., from_epoch: _Optional[int] = ..., to_epoch: _Optional[int] = ..., gap_ns: _Optional[int] = ..., gap_error_ns: _Optional[int] = ..., verified: _Optional[bool] = ..., known: _Optional[str] = ...) -> None: ...
 
 class SwitchoverRequest(_message.Message):
     __slots__ = ("group", "to", "by", "not_before_wall_ns", "expires_wall_ns", "wait_ms", "from_epoch", "force")

@@ -89,10 +89,21 @@ def test_looking_and_moving(make_lab: MakeLab, measure: Measure):
     assert cluster.owner() == second.name
 
 
-def test_every_agent_is_dead(make_lab: MakeLab):
+def test_without_peers_and_without_agents(make_lab: MakeLab):
     cluster = Cluster(make_lab(2))
     cluster.restore()
     host = cluster.lab.hosts[0]
+
+    # Without peers the new owner's own agent can say that it has the addresses, and the record that the old one let go.
+    owner, other = cluster.lab.host(cluster.owner()), others(cluster, cluster.owner())[0]
+    done = cluster.ctl(other, "switchover", GROUP, "--to", other.name, "--force")
+    assert done.returncode == 0, done
+    assert f"{owner.name} could not be asked, it wrote the new record" in done.stdout
+    done = cluster.ctl(other, "switchover", GROUP, "--to", owner.name, "--force")
+    assert done.returncode == 3, done
+    assert "no stream to it: ask there" in done.stderr
+
+    # Without agents etcd is asked.
     for agent in cluster.agents.values():
         agent.kill()
     listed = cluster.ctl(host, "list", "-f", "json")

@@ -55,7 +55,9 @@ def resume(ctx: click.Context) -> None:
 @click.command()
 @_NODE
 @click.option("--force", is_flag=True, help="Ask no questions.")
-@click.option("--insist", is_flag=True, help="Also if nobody else can own what it owns: that will have no owner.")
+@click.option(
+    "--insist", is_flag=True, help="Also if nobody else can own what it owns: that it keeps until somebody can."
+)
 @click.option(
     "--wait",
     type=Span(0, 300 * S),

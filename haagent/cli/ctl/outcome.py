@@ -44,8 +44,8 @@ def show_outcome(outcome: control.Outcome, options: Options) -> int:
     told = _told(outcome)
     if code:
         click.echo(f"Error: {told}", err=True)
-    elif options.format == "pretty" and not all(move.verified for move in outcome.moves or [control.Move()]):
-        # Where each move is verified, its line has said all.
+    elif options.format == "pretty" and any(map(_open, outcome.moves or [control.Move()])):
+        # Else the lines of the moves have said all.
         click.echo(told)
     return code
 
@@ -57,7 +57,18 @@ def move_line(move: control.Move) -> str:
     if move.gap_ns and move.gap_error_ns >= MS and move.gap_error_ns * 20 >= move.gap_ns:
         gap += f" (± {short(move.gap_error_ns)})"
     path = f"{move.from_node or '-'} -> {move.to_node or '-'}, epoch {move.from_epoch} -> {move.to_epoch}"
-    return f"{move.group}: {path}, {gap}" + ("" if move.verified else ", not verified")
+    return f"{move.group}: {path}, {gap}" + _doubts(move)
+
+
+def _open(move: control.Move) -> bool:
+    """Whether it is not known that the old owner let go and the new one has it."""
+    return not (move.verified or move.known)
+
+
+def _doubts(move: control.Move) -> str:
+    if move.known:
+        return f"; {move.known}"
+    return ", not verified" if _open(move) else ""
 
 
 def _told(outcome: control.Outcome) -> str:

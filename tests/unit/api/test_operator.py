@@ -230,8 +230,45 @@ def test_a_failover_is_done_although_the_old_owner_can_not_be_asked():
     outcome = ask(desk.operator.failover(pb.FailoverRequest(group="web", to="b", wait_ms=200)))
     assert result(outcome) == ("DONE", "")
     assert not outcome.moves[0].verified
-    assert "a could not be asked" in outcome.text
+    assert outcome.moves[0].known == "a could not be asked, its lease is over"
     assert result(ask(Desk().operator.failover(pb.FailoverRequest(to="b")))) == ("REFUSED", "owner-alive")
+
+
+def test_a_failover_from_an_owner_that_hangs_is_done_when_its_lease_is_over():
+    desk = Desk()
+    desk.nodes.dead.add("a")
+    desk.nodes.owns("a", 41, desk.now)  # the last that it said, over a stream that still stands
+
+    def claims(puts: Sequence[Put]) -> None:
+        if puts:
+            desk.keys.moves("web", "b", 42)
+            desk.nodes.owns("b", 42, desk.now)
+
+    desk.keys.on_commit = claims
+    outcome = ask(desk.operator.failover(pb.FailoverRequest(group="web", to="b", wait_ms=200)))
+    assert result(outcome) == ("DONE", "")
+    assert not outcome.moves[0].verified
+
+
+def test_an_owner_that_can_not_be_asked_has_let_go_before_it_wrote_the_record_of_the_next():
+    desk = Desk()
+
+    def hands_over(puts: Sequence[Put]) -> None:
+        if puts:
+            desk.keys.put(Key(Kind.OWNERS, "web"), owner("b", epoch=42, reason="handover from a"))
+            desk.nodes.owns("b", 42, desk.now)
+
+    desk.keys.on_commit = hands_over
+    outcome = ask(desk.operator.switchover(TO_B))
+    assert result(outcome) == ("DONE", "")
+    assert outcome.moves[0].known == "a could not be asked, it wrote the new record once its kernel had let go"
+    assert not outcome.moves[0].verified
+    # Nobody to ask what the new owner's kernel has.
+    desk.nodes.says.clear()
+    desk.keys.on_commit = lambda puts: desk.keys.moves("web", "c", 43) if puts else None
+    asked = ask(desk.operator.switchover(pb.SwitchoverRequest(group="web", to="c", wait_ms=200)))
+    assert result(asked) == ("UNKNOWN", "not-verified")
+    assert asked.text.endswith("(no stream to it: ask there)")
 
 
 def test_orders_are_written():
@@ -257,6 +294,17 @@ def test_a_drain_waits_until_everything_left():
     outcome = ask(desk.operator.drain(pb.DrainRequest(node="a", wait_ms=100)))
     assert result(outcome) == ("DONE", "")
     assert [(move.group, move.verified) for move in outcome.moves] == [("web", True)]
+
+
+def test_a_drained_node_keeps_what_nobody_else_can_own():
+    desk = Desk()
+    for node in "bc":
+        desk.nodes.dead.add(node)
+        desk.keys.keys.pop(Key(Kind.MEMBERS, node))
+    assert result(ask(desk.operator.drain(pb.DrainRequest(node="a")))) == ("REFUSED", "no-candidate")
+    outcome = ask(desk.operator.drain(pb.DrainRequest(node="a", wait_ms=100, force=True)))
+    assert result(outcome) == ("DONE", "")
+    assert outcome.text == "a is drained; it keeps web until somebody else can own that"
 
 
 def test_a_drain_that_takes_too_long_says_what_is_left():

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from click.testing import CliRunner
 
-from haagent.cli.ctl.main import cli
+from haagent.cli.ctl.main import _COMMANDS, cli
 from haagent.core.units import MS
 from haagent.v1 import control_pb2 as control
 from haagent.v1 import status_pb2 as pb
@@ -38,6 +38,11 @@ READS = (("list",), ("topology",), ("status",), ("history",), ("doctor",), ("ver
 def served(tmp_path: Path) -> Generator[Served]:
     with serving(tmp_path) as found:
         yield found
+
+
+def test_every_command_is_in_the_tables():
+    asked = {words[0] for words in (*CHANGES.values(), *READS)}
+    assert asked | {"config"} == set(_COMMANDS), "config asks nobody: tests/unit/cli/test_ctl_config.py"
 
 
 # --- what changes something

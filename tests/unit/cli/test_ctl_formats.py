@@ -149,6 +149,10 @@ def test_status(served: Served):
         ({"gap_ns": 400_000}, "web: n1 -> n2, epoch 41 -> 42, 0.4 ms without an owner"),
         ({"gap_error_ns": 1_000_000}, "web: n1 -> n2, epoch 41 -> 42, 14 ms without an owner (± 1 ms)"),
         ({"gap_ns": 1_240_000_000, "gap_error_ns": 1_000_000}, "web: n1 -> n2, epoch 41 -> 42, 1.2 s without an owner"),
+        (
+            {"verified": False, "gap_ns": 0, "known": "n1 could not be asked, its lease is over"},
+            "web: n1 -> n2, epoch 41 -> 42, gap not measured; n1 could not be asked, its lease is over",
+        ),
         ({"from_node": ""}, "web: - -> n2, epoch 41 -> 42, 14 ms without an owner"),
     ],
 )
