@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from haagent.adapters.etcd import EtcdStore
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
+from haagent.adapters.host import sysctls
 from haagent.adapters.netlink import held
 from haagent.api.bulletin import Bulletin
 from haagent.api.control import Access, CannotServeError, ControlServer, ControlService, Doors, Reading
 from haagent.api.credentials import Credentials, CredentialsError
+from haagent.api.doctor import Host
 from haagent.api.operator import Operator
 from haagent.api.peers import GrpcPeers
 from haagent.api.status import Around, Counted, GateState, NoPeerTable
 from haagent.api.witness import AgentWitness
 from haagent.config.build import Config, ControlSettings
+from haagent.core.fitness import used
 from haagent.core.model import Effect, Event, ExtendAddresses, Role, RoleChanged
 from haagent.core.node import Node
 from haagent.core.units import Instant
@@ -89,7 +92,8 @@ class Serving:
             self._keep(self._serve_http(self._config.http, parts, bulletin), "http")
         witness = AgentWitness(self._node, peers, bulletin.own, boottime)
         operator = Operator(parts.store.records(), witness, wall=time.time_ns, clock=boottime)
-        await self._open(ControlService(bulletin, operator, parts.reload), self._config.control)
+        service = ControlService(bulletin, operator, parts.reload, lambda: self._host(parts))
+        await self._open(service, self._config.control)
 
     def renew(self, credentials: Credentials | None) -> bool:
         """Prove to operators by these who we are; whether they are others than before."""
@@ -170,6 +174,19 @@ class Serving:
             counted=counted,
             counters=counters,
             failsafe=self._failsafe(),
+        )
+
+    def _host(self, parts: Parts) -> Host:
+        groups = self._node.rules.groups.values()
+        interfaces = sorted({one for group in groups for one in used(group)})
+        expires = {
+            "peers": None if parts.peers is None else parts.peers.expires,
+            "control": None if self._control is None else self._control.expires,
+        }
+        return Host(
+            sysctls={name: sysctls(name) for name in interfaces},
+            renewals=tuple(parts.store.latencies),
+            expires={section: ends for section, ends in expires.items() if ends is not None},
         )
 
     def _failsafe(self) -> status_pb2.FailsafeStatus:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 _LOCK = "\0haagent"
 _MACHINE = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
+_IPV4 = Path("/proc/sys/net/ipv4/conf")
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # linux/capability.h: addresses and groups; raw sockets
 
 
@@ -47,6 +48,18 @@ class HostLock:
     def release(self) -> None:
         """Let another agent start."""
         self._held.close()
+
+
+def sysctls(interface: str) -> dict[str, int]:
+    """Of `net.ipv4.conf`, what counts for that interface: the larger value of its own and that of `all`.
+
+    Without what this kernel, or this interface, has not. (Documentation/networking/ip-sysctl.rst)
+    """
+    found: dict[str, int] = {}
+    for name in ("arp_ignore", "rp_filter"):
+        with contextlib.suppress(OSError, ValueError):
+            found[name] = max(int((_IPV4 / where / name).read_text()) for where in ("all", interface))
+    return found
 
 
 def identity() -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from haagent.core.units import MS, S
+from haagent.core.units import MS, Duration, S
 from haagent.v1.control_pb2 import Finding
 from haagent.v1.status_pb2 import FAULT, MASTER, Member, Status
 
@@ -13,10 +14,43 @@ CLOCKS: Final = 2 * S
 """Wall clocks further apart than that make records, and scheduled switchovers, hard to understand."""
 
 
-def findings(status: Status) -> list[Finding]:
+SOON: Final = 14 * 24 * 3600
+"""Seconds before its end in which a certificate is worth a word."""
+
+# What OPERATING says in more words.
+_ADVICE: Final = {
+    "etcd-silent": "see to etcd: the owner lets go at the end of its ttl",
+    "etcd-rewound": "nothing: everybody waits one ttl and claims anew",
+    "name-in-use": "give one of the two hosts another node name",
+    "adverts-lost": "look at the network between the nodes: multicast, firewall (protocol 112)",
+    "stranger": "find it by its address; see MIGRATING if it is keepalived",
+    "address-elsewhere": "find it by its MAC address: another node whose groups are named otherwise, a host, a forger",
+    "addresses-differ": "reload the node whose file is behind",
+    "drain-waits": "make another node fit, or leave it there",
+    "switchover-waits": "see to the target; the move is made as soon as it can be",
+    "damped": "look for what makes it flap",
+    "fencing": "see to that node by hand: what it held has no owner until that is confirmed",
+    "unreadable": "somebody else writes there; delete the key that is named",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a status has not. `sysctls`: `net.ipv4.conf`, by interface; the larger of the interface's and `all`.
+
+    `renewals`: how long the last ones took. `expires`: when this node's certificates end, in seconds since 1970, by the
+    section of the file that names them.
+    """
+
+    sysctls: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    renewals: Sequence[Duration] = ()
+    expires: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def findings(status: Status, host: Host) -> list[Finding]:
     """All that is to be said, what is wrong first; where all is well, that."""
-    found = [*_etcd(status), *_gate(status), *_failsafe(status), *_groups(status), *_peers(status), *_alarms(status)]
-    found += _differences(status)
+    found = [*_etcd(status, host), *_gate(status), *_failsafe(status), *_groups(status), *_peers(status)]
+    found += [*_alarms(status), *_differences(status), *_sysctls(status, host), *_certificates(status, host)]
     if not found:
         found.append(Finding(level=Finding.OK, subject="all", text="nothing is wrong that this node could see"))
     return sorted(found, key=lambda one: -one.level)
@@ -30,16 +64,17 @@ def _warning(subject: str, text: str, advice: str) -> Finding:
     return Finding(level=Finding.WARNING, subject=subject, text=text, advice=advice)
 
 
-def _etcd(status: Status) -> Iterator[Finding]:
+def _etcd(status: Status, host: Host) -> Iterator[Finding]:
     lease = status.self.lease
     if not status.self.etcd.reachable:
         yield _wrong("etcd", "etcd does not answer", "see to etcd; the log says which endpoints fail, and why")
     if not lease.held:
         yield _wrong("lease", "this node holds no lease, so it can own nothing", "the log says why it was lost")
-    if lease.renewal_ns > lease.ttl_ns // 4:
-        took, ttl = lease.renewal_ns // MS, lease.ttl_ns // MS
+    slow, ttl = max(host.renewals, default=0), lease.ttl_ns
+    if slow > ttl // 4:
+        text = f"of the last {len(host.renewals)} renewals one took {slow // MS} ms, and the lease lasts {ttl // MS} ms"
         advice = "a longer lease.ttl, or a faster etcd (its disks): a few slow answers in a row end the lease"
-        yield _warning("etcd", f"the last renewal took {took} ms, and the lease lasts {ttl} ms", advice)
+        yield _warning("etcd", text, advice)
 
 
 def _gate(status: Status) -> Iterator[Finding]:
@@ -105,7 +140,11 @@ def _peers(status: Status) -> Iterator[Finding]:
 
 def _alarms(status: Status) -> Iterator[Finding]:
     for alarm in status.self.alarms:
-        yield _warning(alarm.subject or alarm.kind, f"{alarm.kind}: {alarm.detail}", "the log tells when it began")
+        if alarm.kind == "paused":
+            continue  # said already
+        say = _wrong if alarm.kind == "address-elsewhere" else _warning
+        advice = _ADVICE.get(alarm.kind, "the log tells when it began")
+        yield say(alarm.subject or alarm.kind, f"{alarm.kind}: {alarm.detail}", advice)
 
 
 def _differences(status: Status) -> Iterator[Finding]:
@@ -128,6 +167,35 @@ def _differences(status: Status) -> Iterator[Finding]:
                 member.node, text, "no lease depends on it, but scheduled switchovers do: run chrony or ntpd"
             )
         yield from _other_addresses(member, own)
+
+
+def _sysctls(status: Status, host: Host) -> Iterator[Finding]:
+    """What of the kernel's settings keeps an owner from being reached. (`arp_announce` does not matter.)"""
+    four = [(router.interface, one) for group in status.groups for router in group.routers for one in router.addresses]
+    for interface, own in host.sysctls.items():
+        addresses = [one for where, one in four if where == interface and ":" not in one]
+        ignore, advice = own.get("arp_ignore", 0), f"net.ipv4.conf.{{all,{interface}}}.arp_ignore: at most 1"
+        alone = next((one for one in addresses if one.endswith("/32")), "")
+        if ignore >= 4 and addresses:
+            yield _wrong(interface, f"arp_ignore is {ignore}: this kernel answers nobody's ARP requests", advice)
+        elif ignore == 2 and alone:
+            text = f"arp_ignore is 2: only who is in the subnet of {alone} is answered, and that is nobody"
+            yield _wrong(interface, text, f"{advice}, or give the addresses their subnet's prefix")
+        if own.get("rp_filter") == 1 and len(host.sysctls) > 1:
+            text = "rp_filter is 1: what comes from clients whose way back is another interface is dropped"
+            yield _warning(
+                interface, text, f"net.ipv4.conf.{{all,{interface}}}.rp_filter: 2, if there are such clients"
+            )
+
+
+def _certificates(status: Status, host: Host) -> Iterator[Finding]:
+    for section, expires in host.expires.items():
+        left = expires - status.at_wall_ns / S
+        if left <= 0:
+            yield _wrong(section, "this node's certificate has expired", f"put a new one at {section}.cert, and reload")
+        elif left < SOON:
+            text = f"this node's certificate expires in {left / 86400:.1f} days"
+            yield _warning(section, text, f"put a new one at {section}.cert, and reload")
 
 
 def _apart(status: Status, member: Member) -> int:

@@ -106,6 +106,11 @@ class ControlServer:
         self._credentials = credentials
         return True
 
+    @property
+    def expires(self) -> float | None:
+        """When our certificate does, in seconds since 1970; None if there is no TCP port."""
+        return None if self._credentials is None else self._credentials.expires
+
     async def close(self) -> None:
         """Let no more in, and end what is under way."""
         await self._server.stop(0.1)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from haagent.api.bulletin import Bulletin
 from haagent.api.control.access import Caller
-from haagent.api.doctor import findings
+from haagent.api.doctor import Host, findings
 from haagent.api.operator import Operator
 from haagent.api.status import Counted, address_text
 from haagent.core.units import MS, S
@@ -44,12 +44,19 @@ R = TypeVar(
 
 
 class ControlService:
-    """Answers for one agent. `reload`: as SIGHUP."""
+    """Answers for one agent. `reload`: as SIGHUP. `host`: what only the agent knows of its host."""
 
-    def __init__(self, bulletin: Bulletin, operator: Operator, reload: Callable[[], Awaitable[Reading]]) -> None:
+    def __init__(
+        self,
+        bulletin: Bulletin,
+        operator: Operator,
+        reload: Callable[[], Awaitable[Reading]],
+        host: Callable[[], Host],
+    ) -> None:
         self._bulletin = bulletin
         self._operator = operator
         self._reload = reload
+        self._host = host
 
     # --- for viewers
 
@@ -67,7 +74,7 @@ class ControlService:
             raise UnansweredError(f"etcd: {error}") from None
 
     async def doctor(self, _request: pb.DoctorRequest, _caller: Caller) -> pb.DoctorReply:
-        return pb.DoctorReply(findings=findings(await self._bulletin.status()))
+        return pb.DoctorReply(findings=findings(await self._bulletin.status(), self._host()))
 
     async def verify(self, request: pb.VerifyRequest, _caller: Caller) -> pb.VerifyReply:
         counted, own = (await self._bulletin.count()).get(request.group, Counted()), await self._bulletin.own()

@@ -45,7 +45,8 @@ class Scheduled:
 class Facts:
     """`answered`: the node that answered, empty for etcd. `two_owners`: by group, who all say that they own it.
 
-    `without_owner`: by group, why. `failsafe`: by node that lives on promises, how much longer at most.
+    `without_owner`: by group, why. `failsafe`: by node that lives on promises, how much longer at most. `elsewhere`:
+    nodes that see somebody else have an address of theirs, and what they see.
     """
 
     cluster: str
@@ -58,6 +59,7 @@ class Facts:
     drained: tuple[str, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()
     etcd_away: tuple[str, ...] = ()
+    elsewhere: tuple[tuple[str, str], ...] = ()
     alarms: int = 0
 
     @property
@@ -85,6 +87,12 @@ def facts(status: pb.Status, group: str | None = None) -> Facts:
             if each.HasField("intent") and each.intent.from_epoch == each.epoch
         ),
         etcd_away=tuple(node for node, each in said.items() if each.HasField("etcd") and not each.etcd.reachable),
+        elsewhere=tuple(
+            (node, alarm.detail)
+            for node, each in said.items()
+            for alarm in each.alarms
+            if alarm.kind == "address-elsewhere"
+        ),
         alarms=sum(len(each.alarms) for each in said.values()),
     )
 

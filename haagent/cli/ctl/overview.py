@@ -42,6 +42,7 @@ def marks(found: Facts) -> list[Note]:
         Note(f"TWO OWNERS of {group}: {' and '.join(nodes)} both say MASTER", loud=True)
         for group, nodes in found.two_owners.items()
     ]
+    lines += [Note(f"ADDRESS ELSEWHERE, as {node} hears: {what}", loud=True) for node, what in found.elsewhere]
     lines += [Note(f"NO OWNER of {group}: {why}", loud=True) for group, why in found.without_owner.items()]
     lines += [
         Note(
@@ -76,6 +77,7 @@ def as_data(found: Facts, now: Wall) -> dict[str, Any]:
             {"group": each.group, "from": each.owner, "to": each.to, "by": each.by, "at": exact(each.at or now)}
             for each in found.scheduled
         ],
+        "elsewhere": [{"node": node, "what": what} for node, what in found.elsewhere],
         "alarms": found.alarms,
         "rows": [dict(zip(_NAMES, _values(row), strict=True)) for row in found.rows],
     }

@@ -73,6 +73,7 @@ def test_list_json_and_yaml(served: Served):
         "at": "2026-11-20T12:00:00.000Z",
         "paused_by": None,
         "two_owners": {},
+        "elsewhere": [],
         "without_owner": {},
         "failsafe": {},
         "etcd_away": [],
