@@ -68,6 +68,11 @@ class Failsafe:
         """Until when promises may carry what they carry now, at the most."""
         return self._latest(self._promised.tenures)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a promise that was asked for is still missing."""
+        return bool(self._rounds)
+
     def carries(self, tenure: Tenure) -> bool:
         """Whether this is owned now, whatever etcd has shown of the lease."""
         return bool(self.since) and self._context.now < self._promised.until and tenure in self._promised.tenures

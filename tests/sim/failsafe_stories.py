@@ -43,15 +43,16 @@ def only_the_owner_is_cut_off(world: World) -> None:
 
 
 def slow_promises(world: World) -> None:
-    """Promises take a quarter of a ttl to come back; then the owner is cut off from its peers, too."""
-    owned_by_first(world, 1 * S, 0, 0, 0, failsafe=300 * S)
-    first = world.hosts[0]
-    world.peers.delay = 120 * MS
+    """Promises take their time to come back; while none is under way, the owner is cut off from its peers, too."""
+    owned_by_first(world, 3 * S, 0, 0, failsafe=300 * S)
+    first, second = world.hosts
+    failsafe = agent_of(first).node.failsafe
+    world.peers.delay = 200 * MS
     cut_off(first)
-    _held_by(world, first, until=world.now + 5 * S)
-    for other in world.hosts[1:]:
-        _deaf(world, first, other)
-    world.run(world.now + 3 * S)
+    _held_by(world, first, until=world.now + 9 * S)
+    run_until(world, lambda: not failsafe.waits, within=3 * S)
+    _deaf(world, first, second)
+    world.run(world.now + 9 * S)
     owned(world, not_by=first)
 
 

@@ -116,7 +116,9 @@ def _set_no_lapse(timers: Timers[Any], key: Any, due: Instant) -> None:
         _set_timer(timers, key, due)
 
 
-mutant("no-lapse-timer", "nothing wakes the node when its lease ends", (Timers, "set", _set_no_lapse))
+mutant(
+    "no-lapse-timer", "nothing wakes the node when its lease ends", (Timers, "set", _set_no_lapse), story="name_taken"
+)
 
 
 def _ask_shorter_late(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
@@ -127,7 +129,12 @@ def _ask_shorter_late(held: Lease, ttl: Duration, margin: Duration, now: Instant
     return after
 
 
-mutant("shorter-ttl-late", "a shorter ttl counts from when it is shown", (lease, "ask", _ask_shorter_late), seeds=300)
+mutant(
+    "shorter-ttl-late",
+    "a shorter ttl counts from when it is shown",
+    (lease, "ask", _ask_shorter_late),
+    story="shorter_ttl_unseen",
+)
 
 
 def _ask_longer_early(held: Lease, ttl: Duration, margin: Duration, now: Instant) -> Lease:
@@ -137,7 +144,12 @@ def _ask_longer_early(held: Lease, ttl: Duration, margin: Duration, now: Instant
     return after
 
 
-mutant("longer-ttl-early", "a longer ttl counts from when it is asked", (lease, "ask", _ask_longer_early), seeds=150)
+mutant(
+    "longer-ttl-early",
+    "a longer ttl counts from when it is asked",
+    (lease, "ask", _ask_longer_early),
+    story="longer_ttl_unwritten",
+)
 
 
 def _ours_beyond_record(known: View, rules: Rules, held: Lease, group: str) -> bool:
@@ -189,7 +201,7 @@ mutant(
         "claim_guards",
         _without(lambda at, guard: guard.key.kind is Kind.LEASES and guard.key.name != at.rules.node),
     ),
-    seeds=120,
+    story="behind_the_stream",
 )
 mutant(
     "own-lease-unguarded",

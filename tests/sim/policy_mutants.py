@@ -68,9 +68,9 @@ mutant(
 )
 
 
-def _take_but_orders(known: View, seen: Seen, *more: Any) -> None:
+def _take_but_orders(known: View, seen: Seen, *more: Any, **named: Any) -> None:
     if seen.key.kind is not Kind.ORDERS or known.orders == Orders():
-        _take(known, seen, *more)
+        _take(known, seen, *more, **named)
 
 
 mutant("orders-kept", "the first orders are believed for ever", (View, "_take", _take_but_orders))

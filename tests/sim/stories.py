@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from haagent.core.lease import Held
 from haagent.core.planned import Damping
-from haagent.core.records import ORDERS, Key, Kind, Orders
+from haagent.core.records import ORDERS, Key, Kind, LeaseValue, Orders
 from haagent.core.units import MS, NEVER, S
 from tests.sim import failsafe_stories
 from tests.sim.cluster import SKEW
 from tests.sim.kernel import SLOWEST
-from tests.sim.telling import agent_of, claim_at, cut_off, owned, owned_by_first, run_until
+from tests.sim.telling import agent_of, claim_at, cut_off, holders, owned, owned_by_first, run_until
 from tests.sim.world import World
 
 Story = Callable[[World], None]
@@ -127,6 +127,63 @@ def refused_by_the_gate(world: World) -> None:
     assert world.totals["dead-man"] == 0
 
 
+def shorter_ttl_unseen(world: World) -> None:
+    """The ttl was made shorter; that stands in etcd, but its owner is shown nothing, and asks in vain from then on."""
+    cluster = owned_by_first(world, 3 * S, 0, 0)
+    world.run(world.now + 4 * S)
+    first = world.hosts[0]
+    first.link.watch_stalled_until = NEVER
+    cluster.ttl = 300 * MS
+    for host in world.hosts:
+        cluster.reload(agent_of(host))
+    world.run(world.now + 5 * MS)
+    first.link.asking_cut_until = NEVER
+    cluster.switch_over("g0", "nobody")  # has the challenger look at the new ttl
+    world.run(world.now + 2 * S)
+    owned(world, not_by=first)
+
+
+def longer_ttl_unwritten(world: World) -> None:
+    """The owner is cut off, and then its ttl is made longer: nobody else knows of that."""
+    cluster = owned_by_first(world, 300 * MS, 0, 0)
+    first = world.hosts[0]
+    cut_off(first)
+    cluster.ttl = 3 * S
+    cluster.reload(agent_of(first))
+    world.run(world.now + 2 * S)
+    owned(world, not_by=first)
+
+
+def behind_the_stream(world: World) -> None:
+    """A challenger's watch stalls after it has shown its own renewal, and before it shows the owner's next one."""
+    cluster = owned_by_first(world, 1 * S, 0, 0)
+    first, second = world.hosts
+    world.crash(agent_of(second))
+    world.run(world.now + 1_375 * MS)
+    cluster.boot(second, "n2")
+    world.run(world.now + 2 * S)
+    first.link.watching = 40 * MS
+    node = agent_of(second).node
+    asked = node.lease.questions.round
+    run_until(world, lambda: node.lease.questions.round > asked, within=1 * S)
+    world.run(world.now + 3 * MS)
+    second.link.watch_stalled_until = world.now + 3 * S
+    for _ in range(60):
+        world.run(world.now + 50 * MS)
+        assert holders(world) == [first]
+
+
+def name_taken(world: World) -> None:
+    """Another host writes the owner's lease key, so that it asks for nothing; and then nothing is heard of at all."""
+    owned_by_first(world, 300 * MS, 0, 0)
+    first = world.hosts[0]
+    world.etcd.scribble(Key(Kind.LEASES, "n1"), LeaseValue("x1", "elsewhere", 60 * S, 1))
+    world.run(world.now + 5 * MS)
+    cut_off(first)
+    world.run(world.now + 2 * S)
+    owned(world, not_by=first)
+
+
 def shorter_ttl(world: World) -> None:
     """The ttl was made shorter; the owner stops when that stands in etcd, and before it was shown to it."""
     cluster = owned_by_first(world, 3 * S, 0, 0, gated=True)
@@ -227,6 +284,10 @@ STORIES: dict[str, Story] = {
         *failsafe_stories.STORIES,
         drift,
         longer_ttl,
+        longer_ttl_unwritten,
+        name_taken,
+        behind_the_stream,
+        shorter_ttl_unseen,
         restless_watch,
         key_gone_twice,
         wish_of_the_dead,
