@@ -66,6 +66,11 @@ class Cluster:
             **(keys or {}),
         }
 
+    @property
+    def talks(self) -> bool:
+        """Whether the agents hear each other."""
+        return self._authority is not None
+
     def config(self, host: Host) -> Path:
         """Write the host's configuration; returns the file."""
         given = {"control": {"socket": str(self.socket(host))}, **self._peers(host)}
@@ -119,7 +124,7 @@ class Cluster:
         self.lab.heal()
         self.start(self.missing())
         self.wait(self._complete, "all nodes are candidates, and one owns the group")
-        if self._authority is not None:
+        if self.talks:
             self.wait(self.carried, "all nodes hear each other, and the record names them")
             time.sleep(ROUND)
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from haagent.core.units import MS, S
 from haagent.lab.chaos.__main__ import main
-from haagent.lab.chaos.plan import Action, Kind, Role
+from haagent.lab.chaos.plan import Action, Kind, Peers, Role
 from haagent.lab.chaos.trial import Stage
 
 pytestmark = [
@@ -28,7 +28,7 @@ QUICK = 300 * MS
 
 @pytest.fixture
 def stage() -> Generator[Stage]:
-    with Stage(ttl=1 * S, members=3) as made:
+    with Stage(ttl=1 * S, members=3, peers=Peers.LONG) as made:
         yield made
 
 
@@ -49,10 +49,10 @@ def test_trials_by_seed_pass_and_are_told(tmp_path: Path) -> None:
         assert (tmp_path / f"{seed}.svg").read_text().startswith("<svg")
 
 
-@pytest.mark.parametrize("kind", [Kind.STOP, Kind.KILL])
-def test_without_a_gate_the_verdict_is_two_answerers(kind: Kind) -> None:
+@pytest.mark.parametrize("kind, peers", [(Kind.STOP, Peers.NONE), (Kind.KILL, Peers.LONG)])
+def test_without_a_gate_the_verdict_is_two_answerers(kind: Kind, peers: Peers) -> None:
     """The deliberate hole: the owner's process does not run, and nothing in the kernel ends its addresses in time."""
-    with Stage(ttl=1 * S, gate="none") as holed:
+    with Stage(ttl=1 * S, gate="none", peers=peers) as holed:
         trial = holed.run([Action(kind, Role.OWNER, 300 * MS, 3 * S)])
     assert trial.verdict.most == 2
     assert any("2 nodes answered at once" in failure for failure in trial.verdict.failures)

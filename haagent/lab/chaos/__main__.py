@@ -21,13 +21,13 @@ from rich.console import Console
 from haagent.core.units import MS, Duration
 from haagent.lab.chaos.cluster import VIPS
 from haagent.lab.chaos.picture import picture
-from haagent.lab.chaos.plan import SAME_LAB, etcd_members, plan
+from haagent.lab.chaos.plan import SAME_LAB, etcd_members, peers, plan
 from haagent.lab.chaos.trial import Stage, Trial
 from haagent.lab.commands import LabError
 
 FAILED_GO_TO: Final = Path("out/chaos")
 LEFT_OUT: Final = {
-    "memory pressure": "it would have to be kept inside a cgroup v2, whose memory controller few machines hand out",
+    "memory pressure": "it would have to be kept inside a memory cgroup, and the one we run in is not ours to divide",
     "gate removed from a node whose agent is dead": "then only the addresses' lifetimes are left, in whole seconds",
 }
 WIDTH: Final = 160
@@ -88,7 +88,8 @@ class Run:
             for seed in seeds:
                 if stage is None or seed % SAME_LAB == 0:
                     labs.close()
-                    stage = labs.enter_context(Stage(ttl=self._ttl, members=etcd_members(seed), gate=self._gate))
+                    made = Stage(ttl=self._ttl, members=etcd_members(seed), gate=self._gate, peers=peers(seed))
+                    stage = labs.enter_context(made)
                 if not self._trial(stage, seed):
                     stage = None
 
@@ -112,7 +113,7 @@ class Run:
     def _trial(self, stage: Stage, seed: int) -> bool:
         actions = plan(seed, self._ttl)
         began = time.monotonic()
-        result: dict[str, Any] = {"seed": seed, "etcd_members": etcd_members(seed)}
+        result: dict[str, Any] = {"seed": seed, "etcd_members": etcd_members(seed), "peers": peers(seed)}
         try:
             trial = stage.run(actions)
         except LabError as error:
@@ -157,7 +158,7 @@ def _line(result: dict[str, Any]) -> str:
     return (
         f"seed {result['seed']:<6} {mark}  most {result['most_at_once']}  overlap {result['overlap_ms']:5.0f} ms  "
         f"gap {_ms(result['gap_ms'])}  recovery {_ms(result['recovery_ms'])}{why}{stalled}{sick}  "
-        f"[dim]{' · '.join(result['faults'])}[/]"
+        f"[dim]{result['etcd_members']} etcd, {result['peers']}: {' · '.join(result['faults'])}[/]"
     )
 
 
@@ -167,7 +168,7 @@ def _subtitle(result: dict[str, Any]) -> str:
     return (
         f"most at once {result['most_at_once']} · longest overlap {result['overlap_ms']:.0f} ms · "
         f"longest gap {_ms(result['gap_ms']).strip()} · recovery {_ms(result['recovery_ms']).strip()} · "
-        f"{members} etcd member{'s' if members > 1 else ''}{stalled}"
+        f"{members} etcd member{'s' if members > 1 else ''}, {result['peers']}{stalled}"
     )
 
 

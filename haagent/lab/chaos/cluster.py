@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haagent.core.units import MS, Duration
-from haagent.lab.chaos.plan import Reload
+from haagent.lab.chaos.plan import Peers, Reload
 from haagent.lab.chaos.wallclock import Dial
-from haagent.lab.cluster import NAME, Cluster, both_group, both_routers
+from haagent.lab.cluster import NAME, ROOT, Cluster, both_group, both_routers
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
+from haagent.lab.process import Process
 from haagent.lab.topology import vip4, vip6
 
 VIPS = (vip4(), vip6())
@@ -20,11 +22,13 @@ VIPS = (vip4(), vip6())
 class ChaosCluster(Cluster):
     """`gate` as in `fence.gate`, None for the agent's default. `variants` are what a reload may change."""
 
-    def __init__(self, lab: Lab, ttl: Duration, gate: str | None = None) -> None:
+    def __init__(self, lab: Lab, ttl: Duration, gate: str | None = None, peers: Peers = Peers.NONE) -> None:
         keys: dict[str, Any] = {"groups": both_group()}
         if gate is not None:
             keys["fence"] = {"gate": gate}
-        super().__init__(lab, ttl=_text(ttl), routers=both_routers(), keys=keys)
+        if peers is Peers.SHORT:
+            keys["failsafe"] = {"max": _text(4 * ttl)}
+        super().__init__(lab, ttl=_text(ttl), routers=both_routers(), keys=keys, peers=peers is not Peers.NONE)
         self.dials = {host.name: Dial(lab.directory / f"{host.name}.clock") for host in lab.hosts}
         self.variants: Mapping[Reload, Mapping[str, Any]] = {
             Reload.SHORTER: {"lease": {"ttl": _text(max(ttl // 2, 300 * MS))}},
@@ -38,14 +42,24 @@ class ChaosCluster(Cluster):
         return ["-m", "haagent.lab.chaos.wallclock", str(self.dials[host.name].path)]
 
     def whole(self) -> bool:
-        """Whether one node owns, and all of them are candidates."""
-        return self._complete()
+        """Whether one node owns, and all of them are candidates, whose promises would carry it if there are peers."""
+        return self._complete() and (not self.talks or self.carried())
 
     def history(self) -> list[dict[str, Any]]:
         """Every change of owner that etcd remembers, oldest first: `node`, `epoch`, `reason`, `since`."""
         text = self.lab.etcd.ctl("get", "--prefix", "--print-value-only", f"/haagent/{NAME}/history/{self.group}/")
         entries: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line]
         return sorted(entries, key=lambda entry: int(entry["epoch"]))
+
+    def order(self, host: Host, *words: str) -> Process:
+        """Have an operator on a host give an order, and do not wait for what comes of it."""
+        argv = [sys.executable, "-m", "haagent.cli.ctl", *words, "-c", str(self.config(host))]
+        return host.spawn(argv, name="operator", env={"PYTHONPATH": str(ROOT)})
+
+    def countermand(self) -> None:
+        """No order stands any more, and no switchover is planned."""
+        for key in ("orders/cluster", f"intents/{self.group}"):
+            self.lab.etcd.ctl("del", f"/haagent/{NAME}/{key}")
 
     def unchange(self, host: Host) -> None:
         """Have the host's agent go by the configuration that it began with."""

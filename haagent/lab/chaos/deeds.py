@@ -24,6 +24,7 @@ from haagent.lab.chaos.plan import Action, Kind
 from haagent.lab.commands import ip_batch, now
 from haagent.lab.faults import Direction
 from haagent.lab.host import Host
+from haagent.lab.process import Process
 from haagent.lab.switch import Fault
 from haagent.lab.topology import Network
 
@@ -31,6 +32,8 @@ Undo = Callable[[], object]
 
 TICK: Final = 10 * MS
 HOUR: Final[Duration] = 3600 * S
+ORDER_MOST: Final = 30.0
+"""Seconds that haagentctl may take to give up, with all of the cluster there again."""
 RESTART_AFTER: Final = 200 * MS
 """A service manager does not start what ends at once over and over without a pause."""
 
@@ -60,6 +63,7 @@ class Doer:
         self._lost: set[str] = set()
         self._started: dict[str, Instant] = {}
         self._touched: set[str] = set()
+        self._orders: list[Process] = []
         self._doing: dict[Kind, Callable[[Action, Host], Undo | None]] = {
             Kind.KILL: self._kill,
             Kind.TERM: self._term,
@@ -73,6 +77,9 @@ class Doer:
             Kind.UNFENCE: self._unfence,
             Kind.CLOCK: self._step_clock,
             Kind.RELOAD: self._reload,
+            Kind.CTL_SWITCHOVER: self._switchover,
+            Kind.CTL_DRAIN: self._drain,
+            Kind.CTL_PAUSE: self._pause,
             Kind.ETCD_KILL: self._kill_etcd,
             Kind.ETCD_PAUSE: self._pause_etcd,
             Kind.ETCD_SLOW: self._slow_etcd,
@@ -107,6 +114,12 @@ class Doer:
         self._kept_down.clear()
         for agent in self._cluster.agents.values():
             agent.resume()
+        # What an order that was given has not done by now it must not do after the healing.
+        for order in self._orders:
+            order.wait(ORDER_MOST)
+        if self._orders:
+            self._lab.etcd.wait_ready()
+            self._cluster.countermand()
         return now()
 
     def supervise(self) -> None:
@@ -204,12 +217,21 @@ class Doer:
                 faults = [lab.cut_peers(host, direction), lab.cut_from_etcd(host, direction)]
             case Kind.CUT_ALL:
                 faults = [lab.isolate(host, direction)]
+            case Kind.CUT_STREAMS:
+                faults = self._cut_streams(host, direction)
             case Kind.CUT_VRRP:
                 faults = [lab.cut_vrrp(host, direction)]
             case _:
                 assert action.kind is Kind.LOSS, action
                 faults = [lab.lose_packets(host, action.amount, direction)]
         return lambda: [fault.undo() for fault in faults]
+
+    def _cut_streams(self, host: Host, direction: Direction) -> list[Fault]:
+        """What peers say to each other, and nothing else."""
+        pairs = [(host, other) for other in self._others(host)]
+        ways = [*pairs] if direction is not Direction.IN else []
+        ways += [(other, host) for _, other in pairs] if direction is not Direction.OUT else []
+        return [self._lab.cut(source, target, network=Network.CONTROL) for source, target in ways]
 
     def _pull_cable(self, action: Action, host: Host) -> Undo | None:
         if host.name in self._lost:
@@ -245,6 +267,28 @@ class Doer:
     def _reload(self, action: Action, host: Host) -> Undo:
         self._cluster.reload(host, **self._cluster.variants[action.reload])
         return lambda: self._cluster.unchange(host)
+
+    # --- what an operator orders of the cluster
+
+    def _switchover(self, _: Action, host: Host) -> None:
+        target = self._others(host)[0] if host.name == self._owner() else host
+        self._order(self._others(target)[-1], "switchover", self._cluster.group, "--to", target.name, "--force")
+
+    def _drain(self, _: Action, host: Host) -> Undo:
+        asked = self._others(host)[0]
+        self._order(asked, "drain", host.name, "--force", "--wait", "5s")
+        return lambda: self._order(asked, "undrain", host.name)
+
+    def _pause(self, _: Action, host: Host) -> Undo:
+        self._order(host, "pause")
+        return lambda: self._order(host, "resume")
+
+    def _order(self, asked: Host, *words: str) -> None:
+        if asked.name not in self._lost:
+            self._orders.append(self._cluster.order(asked, *words))
+
+    def _others(self, host: Host) -> Sequence[Host]:
+        return [other for other in self._lab.hosts if other is not host]
 
     def _give_own_addresses(self, host: Host) -> None:
         self._touched.add(host.name)

@@ -20,7 +20,15 @@ from haagent.lab.faults import Direction
 
 MOST_ACTIONS: Final = 6
 SAME_LAB: Final = 10
-"""As many seeds in a row have the same number of etcd members, so that their trials can share a lab."""
+"""As many seeds in a row have the same etcd and the same failsafe, so that their trials can share a lab."""
+
+
+class Peers(StrEnum):
+    """Whether the agents hear each other, and for how long promises may carry the addresses."""
+
+    NONE = "no peers"
+    LONG = "failsafe"
+    SHORT = "failsafe of 4 ttl"
 
 
 class Kind(StrEnum):
@@ -36,6 +44,7 @@ class Kind(StrEnum):
     CUT_CLUSTER = "cut off from etcd and peers"
     CUT_ALL = "cut off from everything"
     CUT_VRRP = "VRRP lost"
+    CUT_STREAMS = "peers' streams cut"
     LOSS = "packets lost"
     LINK = "cable pulled"
     LINK_DOWN = "link set down"
@@ -44,6 +53,9 @@ class Kind(StrEnum):
     UNFENCE = "gate removed"
     CLOCK = "clock stepped"
     RELOAD = "config reloaded"
+    CTL_SWITCHOVER = "haagentctl switchover"
+    CTL_DRAIN = "haagentctl drain"
+    CTL_PAUSE = "haagentctl pause"
     ETCD_KILL = "etcd killed"
     ETCD_PAUSE = "etcd paused"
     ETCD_SLOW = "etcd slow"
@@ -73,8 +85,9 @@ class Reload(StrEnum):
 class Action:
     """One fault, from `at` (since the trial's beginning) until `lasts` later, when it is undone.
 
-    A killed or ended agent is started again then. `amount` is, for STARVE, how many busy loops a core; for LOSS,
-    percent; for CLOCK, hours; for ETCD_SLOW, the period in ms; for MEMBER_KILL and MEMBER_CUT, which member, from 0.
+    A killed or ended agent is started again then; what was drained or paused is undrained, or resumed. `amount` is, for
+    STARVE, how many busy loops a core; for LOSS, percent; for CLOCK, hours; for ETCD_SLOW, the period in ms; for
+    MEMBER_KILL and MEMBER_CUT, which member, from 0.
     `role` says which host, for kinds that are about one.
     """
 
@@ -110,13 +123,25 @@ def etcd_members(seed: int) -> int:
     return 3 if seed // SAME_LAB % 3 == 2 else 1
 
 
+def peers(seed: int) -> Peers:
+    """Whether failsafe is on in this seed's trial: in half of them, and in half of those it soon ends."""
+    return (Peers.NONE, Peers.LONG, Peers.NONE, Peers.SHORT)[seed // SAME_LAB % 4]
+
+
 def plan(seed: int, ttl: Duration) -> tuple[Action, ...]:
-    """One to six actions, in the order of their beginnings, all over within `span(ttl)`."""
+    """One to six actions, in the order of their beginnings, all over within `span(ttl)`.
+
+    With peers, etcd is often away first, for longer than the lease, and all else happens to who lives on promises.
+    """
     chance = Random(f"haagent chaos {seed}")
-    kinds = [kind for kind in Kind if etcd_members(seed) > 1 or kind not in _NEED_MEMBERS]
+    kinds = [kind for kind in Kind if kind not in _impossible(seed)]
     weights = [_WEIGHTS.get(kind, 2) for kind in kinds]
     actions: list[Action] = []
-    for _ in range(chance.choices(range(1, MOST_ACTIONS + 1), (1, 2, 3, 4, 4, 3))[0]):
+    if peers(seed) is not Peers.NONE and chance.random() < 0.6:
+        actions.append(_outage(chance, ttl))
+        if chance.random() < 0.5:
+            actions.append(_broken_promise(chance, actions[0], ttl))
+    for _ in range(chance.choices(range(1, MOST_ACTIONS + 1), (1, 2, 3, 4, 4, 3))[0] - len(actions)):
         kind = chance.choices(kinds, weights)[0]
         at = _beginning(chance, actions, ttl)
         lasts = min(_lasting(chance, kind, ttl), span(ttl) - at)
@@ -132,6 +157,27 @@ def plan(seed: int, ttl: Duration) -> tuple[Action, ...]:
         if not any(_same(action, other) for other in actions):
             actions.append(action)
     return tuple(sorted(_plausible(actions), key=lambda action: action.at))
+
+
+def _impossible(seed: int) -> set[Kind]:
+    members = set[Kind]() if etcd_members(seed) > 1 else _NEED_MEMBERS
+    return members | (set[Kind]() if peers(seed) is not Peers.NONE else _NEED_PEERS)
+
+
+def _outage(chance: Random, ttl: Duration) -> Action:
+    """etcd is away: for all, or for the owner alone."""
+    kind = chance.choice((Kind.ETCD_PAUSE, Kind.ETCD_KILL, Kind.CUT_ETCD))
+    at = chance.randint(200 * MS, 1 * S)
+    lasts = min(round(ttl * chance.uniform(1.5, 5)), span(ttl) - at)
+    return Action(kind, Role.OWNER, at, lasts, direction=chance.choice(tuple(Direction)))
+
+
+def _broken_promise(chance: Random, outage: Action, ttl: Duration) -> Action:
+    """Meanwhile a candidate, or its stream, is no more, or soon is again."""
+    kind = chance.choice((Kind.KILL, Kind.TERM, Kind.STOP, Kind.HOST_LOST, Kind.CUT_STREAMS, Kind.CUT_PEERS))
+    at = outage.at + chance.randint(0, outage.lasts)
+    role = chance.choice((Role.SECOND, Role.THIRD))
+    return Action(kind, role, at, min(_lasting(chance, kind, ttl), span(ttl) - at), chance.choice(tuple(Direction)))
 
 
 def _beginning(chance: Random, before: list[Action], ttl: Duration) -> Duration:
@@ -194,16 +240,21 @@ def _details(action: Action) -> str:
             return f"e{action.amount + 1}"
         case Kind.LINK:
             return {Direction.BOTH: "both", Direction.OUT: "service", Direction.IN: "control"}[action.direction]
-        case Kind.CUT_ETCD | Kind.CUT_PEERS | Kind.CUT_CLUSTER | Kind.CUT_ALL | Kind.CUT_VRRP:
+        case Kind.CUT_ETCD | Kind.CUT_PEERS | Kind.CUT_CLUSTER | Kind.CUT_ALL | Kind.CUT_VRRP | Kind.CUT_STREAMS:
             return {Direction.BOTH: "both ways", Direction.OUT: "outward", Direction.IN: "inward"}[action.direction]
         case _:
             return ""
 
 
 _DYING: Final = {Kind.KILL, Kind.STOP, Kind.STARVE}
-_MOMENTARY: Final = {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT}
+_MOMENTARY: Final = {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT, Kind.CTL_SWITCHOVER}
 _NEED_MEMBERS: Final = {Kind.MEMBER_KILL, Kind.MEMBER_CUT}
-_ABOUT_ALL: Final = {Kind.STARVE, *(kind for kind in Kind if kind.name.startswith(("ETCD_", "MEMBER_")))}
+_NEED_PEERS: Final = {Kind.CUT_STREAMS}
+_ABOUT_ALL: Final = {
+    Kind.STARVE,
+    Kind.CTL_PAUSE,
+    *(kind for kind in Kind if kind.name.startswith(("ETCD_", "MEMBER_"))),
+}
 _WEIGHTS: Final = {
     Kind.KILL: 5,
     Kind.STOP: 6,
@@ -212,6 +263,8 @@ _WEIGHTS: Final = {
     Kind.HOST_LOST: 1,
     Kind.ETCD_SLOW: 3,
     Kind.CLOCK: 1,
+    Kind.CTL_SWITCHOVER: 3,
+    Kind.CTL_PAUSE: 1,
     Kind.ETCD_COMPACT: 1,
     Kind.MEMBER_KILL: 4,
     Kind.MEMBER_CUT: 3,

@@ -16,7 +16,7 @@ from haagent.lab.chaos import journal
 from haagent.lab.chaos.cluster import VIPS, ChaosCluster
 from haagent.lab.chaos.deeds import TICK, Deed, Doer
 from haagent.lab.chaos.journal import Claim, Line, Tenure, tenures
-from haagent.lab.chaos.plan import Action, Kind
+from haagent.lab.chaos.plan import Action, Kind, Peers
 from haagent.lab.chaos.verdict import Recovery, Verdict, answering_since, judge
 from haagent.lab.commands import LabError, now
 from haagent.lab.lab import Lab
@@ -46,16 +46,17 @@ class Trial:
 class Stage:
     """A lab with a cluster that owns; a context manager. Trials may be run on it until one fails."""
 
-    def __init__(self, *, ttl: Duration, members: int = 1, gate: str | None = None) -> None:
+    def __init__(self, *, ttl: Duration, members: int = 1, gate: str | None = None, peers: Peers = Peers.NONE) -> None:
         self.ttl = ttl
         self._gate = gate
+        self._peers = peers
         self._lab = Lab(hosts=3, etcd=members)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Stage:
         self._cleanup.enter_context(self._lab)
         try:
-            self.cluster = ChaosCluster(self._lab, self.ttl, self._gate)
+            self.cluster = ChaosCluster(self._lab, self.ttl, self._gate, self._peers)
             self.cluster.start()
             self.cluster.restore()
         except BaseException as error:

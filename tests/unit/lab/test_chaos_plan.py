@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import pairwise, permutations
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haagent.core.units import MS, S
-from haagent.lab.chaos.plan import MOST_ACTIONS, SAME_LAB, Kind, etcd_members, plan, span
+from haagent.lab.chaos.plan import MOST_ACTIONS, SAME_LAB, Action, Kind, Peers, etcd_members, peers, plan, span
 
 MANY = range(2000)
 ttls = st.sampled_from([300 * MS, 1 * S, 3 * S])
@@ -23,7 +24,7 @@ def test_a_plan_is_its_seeds_alone_and_keeps_its_bounds(seed: int, ttl: int) -> 
     assert all(before.at <= after.at for before, after in pairwise(actions))
     for action in actions:
         assert 0 < action.at <= action.end <= span(ttl)
-        assert action.lasts or action.kind in {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT}
+        assert action.lasts or action.kind in {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT, Kind.CTL_SWITCHOVER}
         assert action.kind is not Kind.STARVE or action.lasts <= 2 * S, "others live on this machine"
 
 
@@ -34,17 +35,35 @@ def test_no_end_undoes_another_of_its_kind(seed: int, ttl: int) -> None:
         assert one.kind is not other.kind or one.end < other.at or other.end < one.at
 
 
-def test_every_kind_comes_up_and_members_only_where_there_are_some() -> None:
-    kinds = {True: set[Kind](), False: set[Kind]()}
+def test_every_kind_comes_up_where_there_is_what_it_needs() -> None:
+    kinds: defaultdict[tuple[int, bool], set[Kind]] = defaultdict(set)
     for seed in MANY:
-        kinds[etcd_members(seed) == 3] |= {action.kind for action in plan(seed, 1 * S)}
-    assert kinds[True] == set(Kind)
-    assert set(Kind) - kinds[False] == {Kind.MEMBER_KILL, Kind.MEMBER_CUT}
+        kinds[etcd_members(seed), peers(seed) is not Peers.NONE] |= {action.kind for action in plan(seed, 1 * S)}
+    members, streams = {Kind.MEMBER_KILL, Kind.MEMBER_CUT}, {Kind.CUT_STREAMS}
+    assert {setting: set(Kind) - some for setting, some in kinds.items()} == {
+        (3, True): set(),
+        (3, False): streams,
+        (1, True): members,
+        (1, False): members | streams,
+    }
 
 
-def test_seeds_that_share_a_lab_have_the_same_etcd() -> None:
+def test_half_of_all_seeds_have_failsafe_and_etcd_is_away_in_most_of_those() -> None:
+    with_peers = [seed for seed in MANY if peers(seed) is not Peers.NONE]
+    assert len(with_peers) == len(MANY) / 2
+    assert {peers(seed) for seed in MANY} == set(Peers)
+    away = [seed for seed in with_peers if any(_away(action) for action in plan(seed, 1 * S))]
+    assert len(away) > len(with_peers) / 2
+
+
+def _away(action: Action) -> bool:
+    return action.kind in {Kind.ETCD_PAUSE, Kind.ETCD_KILL, Kind.CUT_ETCD} and action.lasts > 1.5 * S
+
+
+def test_seeds_that_share_a_lab_have_the_same_etcd_and_failsafe() -> None:
     for seed in MANY:
-        assert etcd_members(seed) == etcd_members(seed // SAME_LAB * SAME_LAB)
+        first = seed // SAME_LAB * SAME_LAB
+        assert (etcd_members(seed), peers(seed)) == (etcd_members(first), peers(first))
 
 
 def test_the_gate_of_a_dead_agent_is_left_alone() -> None:
