@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,6 +22,8 @@ from haagent.lab.faults import Direction
 from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Outcome, Rehearsal
 from haagent.lab.topology import vip4, vip6
+from tests.bench import failsafe
+from tests.bench.failsafe import LOST, Summary
 
 SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "graceful stop": Rehearsal.graceful_stop,
@@ -36,12 +37,6 @@ SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "cut, only incoming": partial(Rehearsal.cut_from_cluster, direction=Direction.IN),
     "cut off from everything": Rehearsal.isolate,
 }
-
-
-LOST = 6 * MS
-"""So long without an answer, while it asked each 2 ms, and the client has lost a probe."""
-
-Summary = dict[str, Any]
 
 
 @dataclass
@@ -85,14 +80,15 @@ def main(trials: int, ttls: Sequence[str], only: str, dual: bool, out: Path | No
             rows.append(_cold_starts(ttl, trials, dual))
             print(_line(rows[-1]), flush=True)
         rows += _trials(ttl, trials, only, dual)
+    summaries = [*(row.summary() for row in rows), *failsafe.measure(trials, only)]
     if out is not None:
-        _write(out, [row.summary() for row in rows])
+        _write(out, summaries)
 
 
 def _write(out: Path, fresh: Sequence[Summary]) -> None:
     file = out.with_suffix(".json")
     kept: list[Summary] = json.loads(file.read_text()) if file.exists() else []
-    rows = {(row["ttl"], row["scenario"]): row for row in [*kept, *fresh]}
+    rows = {(row["ttl"], row["scenario"], row.get("etcd")): row for row in [*kept, *fresh]}
     file.write_text(json.dumps(list(rows.values()), indent=2) + "\n")
     out.with_suffix(".md").write_text(_page(list(rows.values())))
 
@@ -144,12 +140,13 @@ def _page(rows: Sequence[Summary]) -> str:
         "| scenario | ttl | trials | gap median | worst | unnoticed | took median | worst | overlaps | longest |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for s in rows:
+    for s in (row for row in rows if "etcd" not in row):
         gap = f"{s['gap_median_ms']:g} ms | {s['gap_worst_ms']:g} ms | {s.get('unnoticed', '')}"
         took = f"{s['took_median_ms']:g} ms | {s['took_worst_ms']:g} ms"
         tail = f"{s['overlaps']} | {s['longest_overlap_ms']:g} ms"
         lines.append(f"| {s['scenario']} | {s['ttl']} | {s['trials']} | {gap} | {took} | {tail} |")
-    return "\n".join(lines) + "\n"
+    carried = [row for row in rows if "etcd" in row]
+    return "\n".join([*lines, "", *failsafe.table(carried)] if carried else lines) + "\n"
 
 
 if __name__ == "__main__":
