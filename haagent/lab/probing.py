@@ -8,7 +8,8 @@ step to others.
 When was an answer given? Echoes and refused datagrams are dated by when they were asked, which they bring back: the
 host answered between then and a round trip later (0.1 ms here). ARP and ND answers bring no date; the kernel
 stamps their arrival, before any queueing behind a sleeping prober. That stamp is of the wall clock, so its
-distance from CLOCK_BOOTTIME is measured at every step. SIGTERM ends it; then it writes its statistics.
+distance from CLOCK_BOOTTIME is measured at every step. SIGTERM ends it; then it hears the last answers, and writes its
+statistics.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO, Final, TypedDict
 
-from haagent.core.units import MS
+from haagent.core.units import MS, Duration, Instant
 from haagent.lab import probes, sightings
 from haagent.lab.commands import now
 
 BLIND_AFTER: Final = 5 * MS
 """A step that is late by more than this is recorded as blindness."""
+LINGER: Final[Duration] = 50 * MS
+"""How long it listens after it last asked: what is on its way by then is not lost."""
 _MOST_TRIPS: Final = 1_000_000
 
 
@@ -114,9 +117,9 @@ class _Loop:
             self._record.write(self._unwritten)
             self._unwritten.clear()
             due = max(due + self._step, now() + self._step // 4)
-            while (left := due - now()) > 0:
-                if select.select([self._socket], [], [], left / 1e9)[0]:
-                    self._listen()
+            self._listen_until(due)
+        self._listen_until(now() + LINGER)
+        self._record.write(self._unwritten)
 
     def statistics(self) -> Statistics:
         """Of the whole run."""
@@ -143,6 +146,11 @@ class _Loop:
             self._sent += 1
         except OSError:  # the link is down, or its queue full: not asked, so not answered
             self._refused += 1
+
+    def _listen_until(self, end: Instant) -> None:
+        while (left := end - now()) > 0:
+            if select.select([self._socket], [], [], left / 1e9)[0]:
+                self._listen()
 
     def _listen(self) -> None:
         ahead = time.time_ns() - now()

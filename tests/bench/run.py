@@ -23,7 +23,7 @@ from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Outcome, Rehearsal
 from haagent.lab.topology import vip4, vip6
 from tests.bench import failsafe
-from tests.bench.failsafe import LOST, Summary
+from tests.bench.failsafe import Summary
 
 SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "graceful stop": Rehearsal.graceful_stop,
@@ -37,6 +37,10 @@ SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "cut, only incoming": partial(Rehearsal.cut_from_cluster, direction=Direction.IN),
     "cut off from everything": Rehearsal.isolate,
 }
+
+
+LOST = 6 * MS
+"""So long without an answer, while it asked each 2 ms, and the client has lost a probe."""
 
 
 @dataclass
