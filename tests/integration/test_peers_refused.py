@@ -229,10 +229,14 @@ def test_a_message_of_a_megabyte_ends_the_stream(papers: Papers):
     asyncio.run(scenario())
 
 
-def test_a_hundred_thousand_messages_end_the_stream_and_harm_nobody(papers: Papers):
+@pytest.mark.parametrize("plain", [False, True], ids=["tls", "plain"])
+def test_a_hundred_thousand_messages_end_the_stream_and_harm_nobody(papers: Papers, plain: bool):
+    def credentials(name: str) -> Credentials | None:
+        return None if plain else papers.credentials(name)
+
     async def scenario() -> None:
-        n2, n3 = Node("n2", papers.credentials("n2")), Node("n3", papers.credentials("n3"))
-        async with acquainted(n2, n3), Stranger(n2, papers.credentials("n1")) as flooder:
+        n2, n3 = Node("n2", credentials("n2")), Node("n3", credentials("n3"))
+        async with acquainted(n2, n3), Stranger(n2, credentials("n1")) as flooder:
             await flooder.hello("n1")
             await n2.connected("n1")
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -256,7 +260,7 @@ def test_a_hundred_thousand_messages_end_the_stream_and_harm_nobody(papers: Pape
                 len([heard for heard in n2.heard if isinstance(heard, HeartbeatReceived) and heard.node == "n1"]) < 1500
             )
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
-            async with Stranger(n2, papers.credentials("n1")) as again:
+            async with Stranger(n2, credentials("n1")) as again:
                 await again.hello("n1")
                 assert "flood: it sent too much a moment ago" in await again.ended()
             assert n2.peers.table()["n3"].connected

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import pytest
 
+from haagent.core.heartbeat import HeartbeatReceived, Tenure
 from haagent.core.model import AdvertReceived, TimePassed, Watched
 from haagent.core.records import Key, Kind
 from haagent.core.units import MS, S
@@ -52,7 +53,13 @@ def check(talk: Talk, turn: int) -> None:
     talk.node.check()
 
 
-EVENTS = [peer_renewal, owners_advert, nothing_due, check]
+def owners_heartbeat(talk: Talk, turn: int) -> None:
+    """A peer that asks again and again, of everything else than what it owns: looked up, not searched for."""
+    tenures = tuple(Tenure(name, 5) for name in ("g0", "nothing", "ours"))
+    talk.node.feed(HeartbeatReceived("b", "b1", turn, 1 * S, (*tenures, Tenure("g0", 4))), 1020 * MS + turn)
+
+
+EVENTS = [owners_heartbeat, peer_renewal, owners_advert, nothing_due, check]
 
 
 def calls(act: Callable[[], None]) -> int:

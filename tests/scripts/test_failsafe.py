@@ -102,6 +102,22 @@ def test_nothing_is_promised_to_who_owns_nothing_by_what_etcd_shows():
     assert talk.feed(1100, HeartbeatReceived("b", "b1", 1, 1 * S, (Tenure("db", 1),))) == []
 
 
+def test_old_promises_and_those_of_others_carry_nothing():
+    """A peer says again what it promised to rounds before, and another one what only b can: as if nobody had spoken."""
+    talk = master(RULES)
+    without_etcd(talk, 3000)
+    assert talk.node.failsafe.since
+    ends = talk.node.failsafe.until
+    while talk.node.roles["web"] is Role.MASTER:
+        talk.live(talk.now // 1_000_000 + 50, etcd=False, peers="")
+        for number in range(1, 40):
+            talk.feed(talk.now / 1_000_000, PromiseReceived("c", "", "a1", number, OURS))
+            talk.feed(talk.now / 1_000_000, PromiseReceived("b", "another", "a1", number, OURS))
+            talk.feed(talk.now / 1_000_000, PromiseReceived("b", "", "a0", number, OURS))
+        talk.feed(talk.now / 1_000_000, PromiseReceived("b", "", "a1", 1, OURS))
+    assert talk.now <= ends + 51_000_000
+
+
 def test_who_is_no_candidate_waits_until_promises_can_carry_no_longer():
     """The record names b alone: nobody asks us for a promise, so we wait ten seconds from the owner's last sign."""
     talk = backup(RULES, record=replace(owner("b", 1), candidates=("b",), machines=("",), failsafe=10 * S))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ import pytest
 
 from haagent.api.control import Access, CannotServeError, ControlServer, Doors
 from haagent.api.control.access import Caller, Role
-from haagent.api.control.server import REQUEST_MOST, WATCHERS_MOST
+from haagent.api.control.server import CONNECTIONS_MOST, REQUEST_MOST, WATCHERS_MOST
 from haagent.api.control.service import UnansweredError
 from haagent.api.credentials import Credentials, load
 from haagent.lab.certificates import Authority, Certificate, make_ca
 from haagent.v1 import control_pb2 as pb
 from haagent.v1 import status_pb2
 
+SIZE = 1 << 16
 TLS = {"transport_security_type": [b"ssl"]}
 
 
@@ -30,13 +33,21 @@ class Service:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, Caller]] = []
+        self.told = 0
+        self._told_at = 0.0
 
     async def history(self, request: pb.HistoryRequest, caller: Caller) -> pb.HistoryReply:
         raise UnansweredError("etcd: no endpoint is connected")
 
     async def watch_status(self, request: pb.WatchStatusRequest, caller: Caller) -> AsyncGenerator[status_pb2.Status]:
         yield status_pb2.Status(cluster="prod")
-        await asyncio.get_running_loop().create_future()
+        while True:
+            self.told, self._told_at = self.told + 1, time.monotonic()
+            yield status_pb2.Status(cluster="x" * SIZE)
+
+    def stuck(self) -> bool:
+        """Whether whoever watches has taken nothing for a while."""
+        return self.told > 0 and time.monotonic() - self._told_at > 0.3
 
     def __getattr__(self, name: str) -> Callable[[Any, Caller], Awaitable[Any]]:
         async def answer(request: Any, caller: Caller) -> Any:
@@ -212,11 +223,31 @@ def test_what_can_not_be_is_refused(path: Path, name: str, data: bytes, code: gr
     run(path, body)
 
 
-def test_a_megabyte_of_garbage_is_sent_away(path: Path):
+def test_who_has_no_good_certificate_gets_no_further(path: Path, authority: Authority, tmp_path: Path):
+    ops, stranger = authority.issue("ops"), make_ca(tmp_path / "stranger").issue("ops")
+
     async def body(agent: Agent) -> None:
-        reader, writer = await asyncio.open_unix_connection(str(path))
+        for shown in (authority.expire(ops), stranger, None):
+            code = await agent.refused("GetStatus", channel=dial(agent, authority, shown))
+            assert code is grpc.StatusCode.UNAVAILABLE
+        assert agent.server.counters["connections"] >= 3
+        assert agent.server.counters["asked"] == 0
+        # Nor does who speaks TLS where there is none, or asks for somebody else.
+        tls = grpc.ssl_channel_credentials(authority.own.certificate.read_bytes())
+        assert await agent.refused("GetStatus", channel=grpc.aio.secure_channel(f"unix:{path}", tls)) is (
+            grpc.StatusCode.UNAVAILABLE
+        )
+        assert agent.service.asked == []
+        await agent.call("GetStatus", channel=dial(agent, authority, ops))
+
+    run(path, body, Access(frozenset(["ops"])), **doors(authority))
+
+
+@pytest.mark.parametrize("data", [os.urandom(1 << 20), b"\x16\x03\x01" + os.urandom(1 << 20)], ids=["bytes", "tls"])
+def test_a_megabyte_of_garbage_is_sent_away(path: Path, authority: Authority, data: bytes):
+    async def throw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            writer.write(os.urandom(1 << 20))
+            writer.write(data)
             async with asyncio.timeout(10):
                 while await reader.read(1 << 16):
                     pass
@@ -224,9 +255,69 @@ def test_a_megabyte_of_garbage_is_sent_away(path: Path):
             pass
         finally:
             writer.close()
+
+    async def body(agent: Agent) -> None:
+        await throw(*await asyncio.open_unix_connection(str(path)))
+        await throw(*await asyncio.open_connection("127.0.0.1", agent.server.port))
+        assert agent.service.asked == []
         await agent.call("GetStatus")
 
+    run(path, body, **doors(authority))
+
+
+def test_who_does_not_read_is_told_no_more_than_fits(path: Path):
+    """A watcher that is stuck holds one status, not all that there were since; the others are answered."""
+
+    async def body(agent: Agent) -> None:
+        async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+            watch = channel.unary_stream("/haagent.v1.Control/WatchStatus")(b"")
+            await watch.read()
+            async with asyncio.timeout(10):
+                while not agent.service.stuck():  # noqa: ASYNC110 - there is nothing to wait for but that
+                    await asyncio.sleep(0.02)
+            await agent.call("GetStatus")
+            assert agent.service.told * SIZE < 16 << 20
+
     run(path, body)
+
+
+def test_a_crowd_that_says_nothing_is_kept_small(path: Path):
+    async def body(agent: Agent) -> None:
+        crowd: list[socket.socket] = []
+        try:
+            for _ in range(CONNECTIONS_MOST + 60):
+                silent = socket.socket(socket.AF_UNIX)
+                crowd.append(silent)
+                silent.setblocking(False)
+                with contextlib.suppress(OSError):
+                    await asyncio.get_running_loop().sock_connect(silent, str(path))
+            await asyncio.sleep(0.2)
+            kept = sum(1 for one in crowd if _stands(one))
+            assert kept <= CONNECTIONS_MOST
+        finally:
+            for one in crowd:
+                one.close()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await agent.call("GetStatus")
+                    return
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.05)
+
+    run(path, body)
+
+
+def _stands(connection: socket.socket) -> bool:
+    """Whether the other end has not hung up."""
+    try:
+        while data := connection.recv(4096):
+            assert data
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def test_watchers_are_bounded_and_forgotten_when_they_leave(path: Path):
