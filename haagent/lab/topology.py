@@ -86,6 +86,12 @@ def vip4(index: int = 1) -> str:
     return f"10.77.0.{100 + index}"
 
 
+def many4(count: int) -> list[str]:
+    """So many IPv4 addresses of the service network, up to 200, that no station of a lab of 40 hosts has."""
+    assert 1 <= count <= 200
+    return [f"10.77.0.{41 + index}" for index in range(count)]
+
+
 def vip6(index: int = 1) -> str:
     """An IPv6 address of the service network that no station has; index 1 to 99."""
     assert 1 <= index <= 99

@@ -6,10 +6,8 @@ Speed lives here, not in the tests: the machine's noise is part of every number,
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,8 +20,9 @@ from haagent.lab.faults import Direction
 from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Outcome, Rehearsal
 from haagent.lab.topology import vip4, vip6
-from tests.bench import failsafe
+from tests.bench import dying, failsafe, moving
 from tests.bench.failsafe import Summary
+from tests.bench.page import page
 
 SCENARIOS: dict[str, Callable[[Rehearsal], Outcome]] = {
     "graceful stop": Rehearsal.graceful_stop,
@@ -82,9 +81,14 @@ def main(trials: int, ttls: Sequence[str], only: str, dual: bool, out: Path | No
     for ttl in ttls:
         if only in "cold start":
             rows.append(_cold_starts(ttl, trials, dual))
-            print(_line(rows[-1]), flush=True)
+            print(_line(rows[-1].summary()), flush=True)
         rows += _trials(ttl, trials, only, dual)
     summaries = [*(row.summary() for row in rows), *failsafe.measure(trials, only)]
+    for summary in () if dual else _moves(ttls[0], trials, only):
+        print(_line(summary), flush=True)
+        summaries.append(summary)
+        if out is not None:
+            _write(out, summaries)
     if out is not None:
         _write(out, summaries)
 
@@ -94,7 +98,7 @@ def _write(out: Path, fresh: Sequence[Summary]) -> None:
     kept: list[Summary] = json.loads(file.read_text()) if file.exists() else []
     rows = {(row["ttl"], row["scenario"], row.get("etcd")): row for row in [*kept, *fresh]}
     file.write_text(json.dumps(list(rows.values()), indent=2) + "\n")
-    out.with_suffix(".md").write_text(_page(list(rows.values())))
+    out.with_suffix(".md").write_text(page(list(rows.values())))
 
 
 def _cold_starts(ttl: str, trials: int, dual: bool) -> Row:
@@ -122,35 +126,23 @@ def _trials(ttl: str, trials: int, only: str, dual: bool) -> list[Row]:
             for _ in range(trials):
                 rows[-1].outcomes.append(act(rehearsal))
                 rehearsal.cluster.restore()
-            print(_line(rows[-1]), flush=True)
+            print(_line(rows[-1].summary()), flush=True)
     return rows
 
 
-def _line(row: Row) -> str:
-    return "  ".join(f"{key}={value}" for key, value in row.summary().items())
+def _moves(ttl: str, trials: int, only: str) -> Generator[Summary]:
+    """Moves on purpose, and what dies in the middle of one: half as many trials, for they take long."""
+    for name in moving.MOVES:
+        if only in name:
+            yield moving.measure(name, ttl, trials)
+    for addresses in (1, 200):
+        for victim in dying.Victim:
+            if only in victim.value:
+                yield dying.measure(addresses, victim, ttl, max(1, trials // 2))
 
 
-def _page(rows: Sequence[Summary]) -> str:
-    lines = [
-        "# Measured",
-        "",
-        "Written by `make bench ARGS='--out docs/MEASURED'`, not by hand: three nodes, one etcd and a client in",
-        f"namespaces of one machine ({os.cpu_count()} shared cores, kernel {platform.release()}, Python",
-        f"{platform.python_version()}). *Gap*: the longest time in which the client, asking each 2 ms by ARP and ICMP,",
-        "had no answer. *Unnoticed*: trials in which that was 6 ms at most, apart from times when the client itself",
-        "did not get to ask. *Took*: from the event to the new owner's first answer. *Overlaps*: trials in which two",
-        "nodes answered at one instant, and for how long at the most.",
-        "",
-        "| scenario | ttl | trials | gap median | worst | unnoticed | took median | worst | overlaps | longest |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for s in (row for row in rows if "etcd" not in row):
-        gap = f"{s['gap_median_ms']:g} ms | {s['gap_worst_ms']:g} ms | {s.get('unnoticed', '')}"
-        took = f"{s['took_median_ms']:g} ms | {s['took_worst_ms']:g} ms"
-        tail = f"{s['overlaps']} | {s['longest_overlap_ms']:g} ms"
-        lines.append(f"| {s['scenario']} | {s['ttl']} | {s['trials']} | {gap} | {took} | {tail} |")
-    carried = [row for row in rows if "etcd" in row]
-    return "\n".join([*lines, "", *failsafe.table(carried)] if carried else lines) + "\n"
+def _line(row: Summary) -> str:
+    return "  ".join(f"{key}={value}" for key, value in row.items())
 
 
 if __name__ == "__main__":
