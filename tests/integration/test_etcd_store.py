@@ -152,6 +152,72 @@ def test_a_key_guarded_twice_is_shown_once(etcd: Etcd):
     asyncio.run(scenario())
 
 
+def test_what_is_asked_at_once_is_done_at_once_and_each_by_itself(etcd: Etcd):
+    """One call for twenty handovers: one revision, and a guard that fails is that one's alone."""
+    keys = [Key(Kind.OWNERS, f"g{number}") for number in range(20)]
+
+    async def scenario() -> None:
+        async with client(settings(etcd.endpoints)) as c:
+            there = await c.committed(Put(keys[7], owner(1)))
+            asked = [c.commit(Put(key, owner(2)), guards=[Guard(key, 0)]) for key in keys]
+            answers = [await one for one in asked]
+            refused = answers.pop(7)
+            assert isinstance(refused, Refused)
+            assert refused.seen == (Seen(keys[7], there, there, owner(1)),)
+            assert {type(answer) for answer in answers} == {Committed}
+            assert len({answer.revision for answer in answers if isinstance(answer, Committed)}) == 1
+            together = await c.seen(keys[0], there + 1)
+            assert together.value == owner(2)
+            shown = [event for event in c.all(Watched) if event.revision == there + 1]
+            assert [len(event.seen) for event in shown] == [19]
+            looked = [await one for one in [c.look(key) for key in keys]]
+            assert [one.seen[0].revision for one in looked if isinstance(one, Refused)] == [
+                there if key == keys[7] else there + 1 for key in keys
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_what_one_writes_and_another_looks_at_is_asked_apart(etcd: Etcd):
+    """Of two claims of one group one is refused, and shown the other: not the state before both."""
+
+    async def scenario() -> None:
+        async with client(settings(etcd.endpoints)) as c:
+            asked = [
+                c.commit(Put(WEB, owner(1)), guards=[Guard(WEB, 0)]),
+                c.commit(Put(WEB, owner(2)), guards=[Guard(WEB, 0)]),
+                c.commit(Put(A, lease(1)), guards=[Guard(WEB, 0)]),
+                c.commit(Put(B, lease(1)), guards=[Guard(A, 0)]),
+            ]
+            answers = [await one for one in asked]
+            done = {type(answer) for answer in answers[:2]}
+            assert done == {Committed, Refused}
+            shown = await c.look(WEB, A, B)
+            assert isinstance(shown, Refused)
+            for answer in answers:
+                if isinstance(answer, Refused):
+                    assert answer.seen[0].revision == shown.seen[0 if answer.seen[0].key == WEB else 1].revision
+
+    asyncio.run(scenario())
+
+
+def test_one_that_can_not_be_done_spoils_no_other(etcd: Etcd):
+    async def scenario() -> None:
+        async with client(settings(etcd.endpoints)) as c:
+            asked = [
+                c.commit(Put(B, lease(1))),
+                c.commit(Put(A, lease(1)), Put(A, lease(2))),
+                c.commit(Put(WEB, owner(1))),
+            ]
+            good, bad, other = [await one for one in asked]
+            assert isinstance(good, Committed)
+            assert isinstance(other, Committed)
+            assert isinstance(bad, Unanswered)
+            assert "duplicate key" in bad.why
+
+    asyncio.run(scenario())
+
+
 def test_a_look_shows_keys_as_they_are(etcd: Etcd):
     async def scenario() -> None:
         async with client(settings(etcd.endpoints)) as c:

@@ -21,6 +21,7 @@ from haagent.adapters.etcd.operators import EtcdRecords
 from haagent.adapters.etcd.pool import Pool
 from haagent.adapters.etcd.session import Session
 from haagent.adapters.etcd.settings import EtcdSettings, targets
+from haagent.adapters.etcd.together import Together
 from haagent.adapters.etcd.watch import Watcher
 from haagent.core.model import Ask, Asking, Commit, Committed, Look, Refused, Unanswered
 from haagent.core.units import Duration, S
@@ -40,6 +41,7 @@ class _Running:
 
     tasks: asyncio.TaskGroup
     pool: Pool
+    together: Together
     session: Session
     watcher: Watcher
 
@@ -80,7 +82,7 @@ class EtcdStore:
         watcher = Watcher(pool, settings.cluster, self._deliver, self._lineage, self.counters, self._announcer)
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._running = _Running(tasks, pool, session, watcher)
+                self._running = _Running(tasks, pool, Together(pool, tasks), session, watcher)
                 tasks.create_task(pool.tend())
                 if token is not None and settings.user is not None and settings.password is not None:
                     tasks.create_task(keep_token(token, pool, settings.user, settings.password, self._announcer))
@@ -170,17 +172,13 @@ class EtcdStore:
     async def _read(self, running: _Running, effect: Look, deadline: float) -> _Answer:
         mark = self._lineage.mark()
         request = requests.looking(self._settings.cluster, effect.keys)
-        response = await running.pool.call(
-            lambda endpoint, metadata, timeout: endpoint.kv.Txn(request, metadata=metadata, timeout=timeout),
-            deadline,
-            repeatable=True,
-        )
+        response = await running.together.transact(request, deadline)
         self._check(running, response.header, mark)
         return Refused(effect.ask, response.header.revision, requests.shown(effect.keys, response))
 
     async def _send(self, running: _Running, effect: Commit, deadline: float) -> rpc.TxnResponse:
         if not any(put.session for put in effect.puts):
-            return await self._send_with(running, effect, 0, deadline)
+            return await running.together.transact(self._request(effect, 0), deadline)
         lease = await running.session.lease.get(deadline)
         try:
             return await self._send_with(running, effect, lease, deadline)
@@ -192,17 +190,14 @@ class EtcdStore:
         return await self._send_with(running, effect, await running.session.lease.get(deadline), deadline)
 
     async def _send_with(self, running: _Running, effect: Commit, lease: int, deadline: float) -> rpc.TxnResponse:
+        # By itself: should the lease be gone, nothing else must fail for that.
+        return await running.together.alone(self._request(effect, lease), deadline)
+
+    def _request(self, effect: Commit, lease: int) -> rpc.TxnRequest:
         try:
-            request = requests.transaction(self._settings.cluster, effect, lease)
+            return requests.transaction(self._settings.cluster, effect, lease)
         except ValueError as error:
             raise CallError(str(error), Trouble.REFUSED) from None
-        # Not repeatable: a second one, sent because the first one's answer was lost, could be refused by the
-        # first one's own writes, and that would read as if somebody else had been quicker.
-        return await running.pool.call(
-            lambda endpoint, metadata, timeout: endpoint.kv.Txn(request, metadata=metadata, timeout=timeout),
-            deadline,
-            repeatable=False,
-        )
 
     def _check(self, running: _Running, header: rpc.ResponseHeader, mark: Mark) -> None:
         """An answer must be of the history that was listed: what the question was asked about."""

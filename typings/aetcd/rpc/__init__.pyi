@@ -8,6 +8,7 @@ from typing import Literal
 import grpc.aio
 
 class ResponseHeader:
+    def CopyFrom(self, other: ResponseHeader) -> None: ...
     cluster_id: int
     member_id: int
     revision: int
@@ -26,6 +27,7 @@ class Event:
     kv: KeyValue
 
 class RangeRequest:
+    key: bytes
     def __init__(self, *, key: bytes = ..., range_end: bytes = ..., limit: int = ..., revision: int = ...) -> None: ...
 
 class RangeResponse:
@@ -35,12 +37,15 @@ class RangeResponse:
     def ByteSize(self) -> int: ...
 
 class PutRequest:
+    key: bytes
     def __init__(self, *, key: bytes = ..., value: bytes = ..., lease: int = ...) -> None: ...
 
 class DeleteRangeRequest:
+    key: bytes
     def __init__(self, *, key: bytes = ...) -> None: ...
 
 class Compare:
+    key: bytes
     EQUAL: Literal[0]
     CREATE: Literal[1]
     MOD: Literal[2]
@@ -55,18 +60,26 @@ class Compare:
     ) -> None: ...
 
 class RequestOp:
+    request_range: RangeRequest
+    request_put: PutRequest
+    request_delete_range: DeleteRangeRequest
     def __init__(
         self,
         *,
         request_range: RangeRequest = ...,
         request_put: PutRequest = ...,
         request_delete_range: DeleteRangeRequest = ...,
+        request_txn: TxnRequest = ...,
     ) -> None: ...
 
 class ResponseOp:
+    response_txn: TxnResponse
     response_range: RangeResponse
 
 class TxnRequest:
+    compare: Sequence[Compare]
+    success: Sequence[RequestOp]
+    failure: Sequence[RequestOp]
     def __init__(
         self,
         *,
