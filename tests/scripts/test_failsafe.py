@@ -57,6 +57,20 @@ def test_etcd_is_back_and_the_record_is_written_with_the_renewal():
     assert not talk.node.failsafe.since
 
 
+def test_etcd_did_the_renewal_in_time_and_shows_it_after_the_promises_ended():
+    """The owner let go meanwhile. What is shown gives it a lease, and the record with it, so nobody else had a right:
+    it owns by the same epoch again, and no longer than from when it asked."""
+    talk = master(RULES)
+    without_etcd(talk, 4000)
+    without_etcd(talk, 4600, promised=False)
+    show = talk.silently("renew")
+    assert "4720: web: MASTER -> BACKUP, epoch 1 (the lease lapsed)" in without_etcd(talk, 5000, promised=False)
+    talk.kernel_removed(4760)
+    asked_at = 4500
+    assert f"install web #5: 10.0.0.100 until {asked_at + 1000 - 30}" in show(4770)
+    assert talk.kernel_installed(4780)[0] == "web: BACKUP -> MASTER, epoch 1 (there was no owner)"
+
+
 def test_etcd_is_back_and_the_record_is_anothers():
     """Somebody wrote the record by hand: the renewal is refused, which is an answer, and the owner lets go at once."""
     talk = master(RULES)
