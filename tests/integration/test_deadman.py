@@ -15,7 +15,7 @@ from haagent.runtime.clock import boottime
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
-LATE = 100 * MS
+LATE = 1000 * MS
 """Usually one or two; the machine is shared, and the parent must run to see it."""
 
 

@@ -87,7 +87,8 @@ class Ward:
         """It is fit by itself, and becomes the owner when asked to."""
         self.story.wait(r"^both: FAULT -> BACKUP \(fit again\)", owner.name)
         self.cluster.restore()
-        wish = {"v": 1, "to": owner.name, "from_epoch": self.cluster.epoch(), "by": "test"}
+        wish = {"to": owner.name, "from_epoch": self.cluster.epoch(), "by": "test"}
+        wish |= {"v": 1, "not_before_ms": 0, "expires_ms": 0}
         self.lab.etcd.ctl("put", key("intents", "both"), json.dumps(wish))
         for vip in (FOUR, SIX):
             answering(self.prober, vip, owner.name)

@@ -65,13 +65,6 @@ mutant(
     (Failsafe, "_latest", lambda failsafe, tenures: NEVER),
     story="a_newcomer_waits",
 )
-mutant(
-    "promises-never-end",
-    "what promises carry is held past their end",
-    (Failsafe, "lapse_if_over", lambda failsafe: False),
-    (Failsafe, "carries", lambda failsafe, tenure: bool(failsafe.since)),
-    story="etcd_is_away_and_a_candidate_dies",
-)
 
 
 def _offers_forgotten(groups: Groups) -> dict[Tenure, frozenset[Candidate]]:

@@ -153,7 +153,12 @@ def test_that_the_table_after_it_is_missing_changes_no_outcome(served: Served):
 
 def test_interrupted_after_the_request(served: Served):
     served.answers["Pause"] = late(5.0)
-    command = [sys.executable, "-m", "haagent.cli.ctl", "pause", "--endpoint", served.endpoint]
+    # A shell has its background jobs ignore it, and who is started by one as well.
+    heeding = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('haagent.cli.ctl', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", heeding, "pause", "--endpoint", served.endpoint]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
         while not any(isinstance(each, control.PauseRequest) for each in served.asked):
