@@ -1,8 +1,9 @@
 """Who an ownership record names as candidates, kept right by the owner while nodes come and go.
 
 A candidate may claim a `ttl` after the owner's last sign of life, and so failsafe needs its promise; who is none waits
-for as long as promises may carry the owner. A node that comes is added at once; one that goes is dropped once it has
-been away for a while, so that an etcd session that ends early does not have the record written twice.
+for as long as promises may carry the owner. A node that comes is added at once, one that is drained is dropped at once.
+One that goes is dropped once it has been away for a while: an etcd session that ends early shall not have the record
+written twice.
 
 Until the stream shows what became of a write, it may be done or not: whoever it names must promise, too.
 """
@@ -34,7 +35,8 @@ def keep(offer: Offer, at: Situation) -> tuple[Offer, tuple[Effect, ...]]:
     named = record.named
     present = at.view.candidates(group, at.rules)
     wanted = frozenset(map(Candidate, present, at.view.machines(present, at.rules)))
-    gone = frozenset(one for one in named if one.node not in present)
+    expected = {*present, *at.view.orders.drained}
+    gone = frozenset(one for one in named if one.node not in expected)
     since = (now if offer.away_since is None else offer.away_since) if gone else None
     drop_at = NEVER if since is None else since + AWAY * at.rules.ttl
     names = wanted if now >= drop_at else wanted | gone

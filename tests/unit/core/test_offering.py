@@ -10,9 +10,9 @@ from haagent.core import offering
 from haagent.core.claims import Situation
 from haagent.core.heartbeat import NO_OFFER, Offer
 from haagent.core.model import Ask, Asking, Commit
-from haagent.core.records import Candidate, Guard, Kind, MemberValue, OwnerRecord
+from haagent.core.records import Candidate, Guard, Kind, MemberValue, Orders, OwnerRecord
 from haagent.core.units import NEVER, S
-from tests.unit.core.values import OWNERS, member, owner, owners, rules, seen, situation, view
+from tests.unit.core.values import OWNERS, member, owner, owners, rules, seen, show, situation, view
 
 RULES = rules(failsafe=60 * S, machine="m-a")
 A, B, C = Candidate("a", "m-a"), Candidate("b", "m-b"), Candidate("c", "m-c")
@@ -59,6 +59,13 @@ def test_who_is_gone_is_dropped_after_a_while():
     offer, effects = offering.keep(offer, at(now=14 * S))
     assert written(effects).candidates == ("a",)
     assert offer.names == {A}
+
+
+def test_who_is_drained_is_dropped_at_once():
+    now = at("b", "c")
+    show(now.view, seen(Kind.ORDERS, "cluster", Orders(drained=("b",)), 9), now=now.now, of=RULES)
+    _, effects = offering.keep(NO_OFFER, now)
+    assert written(effects).candidates == ("a", "c")
 
 
 def test_who_comes_back_in_time_was_never_away():
