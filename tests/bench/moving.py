@@ -108,8 +108,8 @@ class Bed:
 
 
 @contextmanager
-def bed(addresses: int = 1, groups: int = 1, ttl: str = "1s") -> Generator[Bed]:
-    """A lab with an owner, whose agents talk with each other."""
+def bed(addresses: int = 1, groups: int = 1, ttl: str = "1s", logs: Path | None = None) -> Generator[Bed]:
+    """A lab with an owner for each group, whose agents talk with each other. `logs`: where these are kept."""
     vips = many4(addresses * groups)
     names = [GROUP] if groups == 1 else [f"web{number + 1}" for number in range(groups)]
     routers = [
@@ -121,7 +121,7 @@ def bed(addresses: int = 1, groups: int = 1, ttl: str = "1s") -> Generator[Bed]:
     asked = {name: _some(vips[at * addresses : (at + 1) * addresses]) for at, name in enumerate(names)}
     if groups > 1:
         asked = {name: asked[name] for name in _some(names)}
-    with Lab(hosts=3, etcd=1) as lab:
+    with Lab(hosts=3, etcd=1, logs=logs) as lab:
         cluster = Cluster(lab, ttl=ttl, routers=routers, group=names[0], peers=True)
         prober = lab.probe([vip for those in asked.values() for vip in those])
         made = Bed(cluster, prober, asked, len(names), duration(ttl))
