@@ -17,10 +17,11 @@ CLOCKS: Final = 2 * S
 SOON: Final = 14 * 24 * 3600
 """Seconds before its end in which a certificate is worth a word."""
 
+_RESTORE: Final = "bring etcd back; until then restart no agent: what it promised would be forgotten"
 # What OPERATING says in more words.
 _ADVICE: Final = {
-    "etcd-silent": "see to etcd: the owner lets go at the end of its ttl",
-    "etcd-rewound": "nothing: everybody waits one ttl and claims anew",
+    "etcd-silent": "see to etcd: without failsafe the owner lets go at the end of its ttl",
+    "etcd-rewound": "nothing: who owned claims anew after a ttl, others may have to wait for failsafe.max",
     "name-in-use": "give one of the two hosts another node name",
     "adverts-lost": "look at the network between the nodes: multicast, firewall (protocol 112)",
     "stranger": "find it by its address; see MIGRATING if it is keepalived",
@@ -91,7 +92,11 @@ def _failsafe(status: Status) -> Iterator[Finding]:
     failsafe = status.self.failsafe
     if failsafe.active:
         left = failsafe.left_ns // S
-        yield _wrong("failsafe", f"the peers' promises carry the lease, for {left} s more", "bring etcd back")
+        yield _wrong("failsafe", f"the peers' promises carry the lease, for {left} s more", _RESTORE)
+    for member in status.members:
+        if member.status.failsafe.active:
+            left = member.status.failsafe.left_ns // S
+            yield _wrong("failsafe", f"promises carry what {member.node} owns, for {left} s more", _RESTORE)
     if failsafe.off_because:
         text = f"failsafe is off ({failsafe.off_because}): while etcd is away nothing is owned"
         yield _warning("failsafe", text, "configure peers, and failsafe.max above 0")
@@ -129,7 +134,7 @@ def _peers(status: Status) -> Iterator[Finding]:
             yield _warning(member.node, "is drained", f"haagentctl undrain {member.node}, when it may own again")
         if not member.HasField("peer"):
             continue
-        if not member.alive:
+        if not member.alive and status.self.etcd.reachable and not member.status.failsafe.active:
             yield _warning(member.node, "does not renew its lease", "see to that node")
         elif status.self.failsafe.off_because == "" and not member.peer.connected:
             why = f": {member.peer.error}" if member.peer.error else ""
@@ -140,7 +145,7 @@ def _peers(status: Status) -> Iterator[Finding]:
 
 def _alarms(status: Status) -> Iterator[Finding]:
     for alarm in status.self.alarms:
-        if alarm.kind == "paused":
+        if alarm.kind in ("paused", "failsafe", "failsafe-missing"):
             continue  # said already
         say = _wrong if alarm.kind == "address-elsewhere" else _warning
         advice = _ADVICE.get(alarm.kind, "the log tells when it began")

@@ -109,6 +109,25 @@ def test_what_a_status_shows(change: Change, said: str):
     assert [line for line in told(shown) if line.startswith(said)], told(shown)
 
 
+def carried(shown: pb.Status) -> None:
+    """etcd is away for all, and this node looks at an owner that lives on promises."""
+    shown.self.etcd.reachable = False
+    n2(shown).alive = False
+    n2(shown).status.failsafe.MergeFrom(pb.FailsafeStatus(active=True, left_ns=60 * S))
+    shown.self.alarms.append(pb.Alarm(kind="failsafe", subject="etcd", detail="said better than by its alarm"))
+
+
+def test_in_an_outage_the_nodes_are_not_blamed_for_it():
+    shown = well()
+    carried(shown)
+    assert told(shown) == [
+        "wrong etcd: etcd does not answer",
+        "wrong failsafe: promises carry what n2 owns, for 60 s more",
+    ]
+    cut(shown)
+    assert told(shown)[-1].startswith("warning n2: there is no stream to it")
+
+
 def settings(interface: str = "eth0", **values: int) -> dict[str, dict[str, int]]:
     return {interface: {"arp_ignore": 0, "rp_filter": 0, **values}}
 
