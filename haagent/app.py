@@ -48,13 +48,14 @@ from haagent.core.ownership import Following
 from haagent.core.units import S
 from haagent.prepare import control_credentials, etcd_settings, peers_credentials, peers_of, prepare
 from haagent.reloading import Reloads
-from haagent.runtime.clock import BoottimeTimer, boottime
+from haagent.runtime.clock import boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
 from haagent.runtime.narrator import Narrator
 from haagent.runtime.outer import Outer, Status
 from haagent.runtime.ports import GateFailedError, GateKind, NoPeers, Peers, RouterWire
 from haagent.runtime.pump import Pump
+from haagent.runtime.timer import BoottimeTimer
 from haagent.serving import Parts, Serving
 
 _LOG: Final = logging.getLogger("haagent")

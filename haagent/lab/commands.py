@@ -8,11 +8,11 @@ own, so that a Ctrl-C in the terminal reaches the lab but not the command that i
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from haagent.core.units import Instant
+from haagent.runtime.clock import boottime
 
 
 class LabError(Exception):
@@ -26,9 +26,8 @@ class Moment(NamedTuple):
     after: Instant
 
 
-def now() -> Instant:
-    """CLOCK_BOOTTIME in nanoseconds: the clock that the agents and the prober use too."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+now = boottime
+"""The clock of the lab and its prober is that of the agents."""
 
 
 def run(

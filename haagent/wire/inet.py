@@ -70,16 +70,6 @@ def split_ipv4(datagram: bytes) -> IPv4Datagram | Rejected:
     return IPv4Datagram(source, destination, ttl, datagram[header:total])
 
 
-def virtual_mac(vrid: int, *, ipv6: bool) -> bytes:
-    """The virtual router's MAC address: 00:00:5e:00:01:VRID, or 02 for IPv6 (RFC 9568 7.3)."""
-    return bytes((0x00, 0x00, 0x5E, 0x00, 0x02 if ipv6 else 0x01, vrid))
-
-
-def to_packed(text: str) -> bytes:
-    """`10.9.0.1` or `fe80::1` as bytes; ValueError says what is wrong with it."""
-    return ip_address(text).packed
-
-
 def to_text(packed: bytes) -> str:
     """4 or 16 bytes in the usual notation; ValueError for any other length."""
     if len(packed) == 4:  # what a flood of refused packets asks for; ipaddress takes four times as long

@@ -11,7 +11,7 @@ import pytest
 
 from haagent.core.units import MS, S
 from haagent.wire import arp, ndisc
-from haagent.wire.inet import IPv4Datagram, split_ipv4, virtual_mac
+from haagent.wire.inet import IPv4Datagram, split_ipv4
 from haagent.wire.rejection import Reason, Rejected
 from haagent.wire.vrrp import Advert, Dialect, decode, encode
 from tests.wire.frames import FRR, KEEPALIVED, LINUX, ip, mac, packet
@@ -91,13 +91,13 @@ def test_unicast_over_ipv6_is_accepted_with_a_hop_limit_of_64():
 
 def test_gratuitous_arp_is_keepaliveds_and_frrs():
     assert arp.gratuitous(ip("10.9.0.100"), HOST) == KEEPALIVED["garp"]
-    assert arp.gratuitous(ip("10.9.0.110"), virtual_mac(61, ipv6=False)) == FRR["garp"]
+    assert arp.gratuitous(ip("10.9.0.110"), mac("00:00:5e:00:01:3d")) == FRR["garp"]
 
 
 def test_unsolicited_advertisement_is_keepaliveds_and_frrs():
     assert ndisc.unsolicited(ip("fe80::56:1"), HOST) == KEEPALIVED["na_link_local"]
     assert ndisc.unsolicited(ip("fd00:9::56"), HOST) == KEEPALIVED["na_global"]
-    virtual = virtual_mac(61, ipv6=True)
+    virtual = mac("00:00:5e:00:02:3d")
     assert ndisc.unsolicited(ip("fe80::61:1"), virtual, router=True) == FRR["na_link_local"]
     assert ndisc.unsolicited(ip("fd00:9::61"), virtual, router=True) == FRR["na_global"]
 

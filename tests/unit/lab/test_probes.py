@@ -11,12 +11,12 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from haagent.lab.probes import Asker, Datagram, Echo, Kind, Reply, read, who_has
-from haagent.wire.inet import to_packed
+from tests.wire.frames import ip, mac
 
 CLIENT, HOST = "02:77:00:00:00:fa", "02:77:00:00:00:01"
-ASKER = Asker(bytes.fromhex(CLIENT.replace(":", "")), to_packed("10.77.0.250"), to_packed("fd77::fa"), 0xBEEF)
-HOST_MAC = bytes.fromhex(HOST.replace(":", ""))
-VIP4, VIP6 = to_packed("10.77.0.101"), to_packed("fd77::101")
+ASKER = Asker(mac(CLIENT), ip("10.77.0.250"), ip("fd77::fa"), 0xBEEF)
+HOST_MAC = mac(HOST)
+VIP4, VIP6 = ip("10.77.0.101"), ip("fd77::101")
 
 
 @given(st.integers(0, 2**63))
@@ -49,7 +49,7 @@ def test_echo_over_ipv6(asked_at: int) -> None:
 def test_datagrams(asked_at: int, vip: bytes) -> None:
     seen = Ether(Datagram(ASKER, vip, HOST_MAC, 2).frame(asked_at))
     outer = seen[IP] if vip is VIP4 else seen[IPv6]
-    assert (seen.dst, to_packed(outer.dst)) == (HOST, vip)
+    assert (seen.dst, ip(outer.dst)) == (HOST, vip)
     assert (seen[UDP].sport, seen[UDP].dport, seen[UDP].len) == (0xBEEF, 33436, 16)
     assert bytes(seen[UDP].payload) == asked_at.to_bytes(8)
     found = seen[UDP].chksum

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from haagent.core.units import MS, NEVER, Instant, S
-from haagent.runtime.clock import BoottimeTimer, boottime
+from haagent.runtime.clock import boottime
+from haagent.runtime.timer import BoottimeTimer
 
 
 def fired(arm: Callable[[BoottimeTimer], None], count: int = 1, wait: float = 5.0) -> list[Instant]:
