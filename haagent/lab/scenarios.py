@@ -140,11 +140,12 @@ class Rehearsal:
         time.sleep(2)
         began = self.cluster.agents[candidate.name].kill()
         time.sleep(2)
-        seen = self.prober.timeline(began - 100 * MS)
-        last = seen.last_answer_before(self.vip, now())
+        last = self.prober.timeline(began - 100 * MS).last_answer_before(self.vip, now())
         assert last is not None, "the owner answers until its deadline"
         self.cluster.lab.etcd.resume()
         self.prober.wait_for_answer(self.vip, after=now(), timeout=20.0)
+        time.sleep(SETTLE / 1e9)
+        seen = self.prober.timeline(began - 100 * MS)
         took, overlap = last.at - began, sum(overlap.length for overlap in seen.overlaps())
         return Outcome(owner.name, "nobody", epoch, began, took, 0, seen.most_at_once(), overlap, 0)
 
