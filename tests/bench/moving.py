@@ -189,6 +189,17 @@ def measure(name: str, ttl: str, trials: int) -> Summary:
     }
 
 
+def listing(ttl: str, trials: int) -> Summary:
+    """How long `haagentctl list` takes."""
+    with bed(ttl=ttl) as made:
+        took: list[float] = []
+        for _ in range(trials):
+            began = now()
+            assert made.ctl("list").returncode == 0
+            took.append((now() - began) / MS)
+    return {"kind": "list", "scenario": "list", "ttl": ttl, "trials": trials, **spread("took", took)}
+
+
 def spread(name: str, values: Sequence[float]) -> Summary:
     """Median, 95th percentile and the worst, for the page."""
     ordered = sorted(values)

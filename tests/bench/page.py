@@ -17,6 +17,7 @@ def page(rows: Sequence[Summary]) -> str:
     lines = [*_head(), *(_fault(row) for row in rows if "etcd" not in row and "kind" not in row)]
     if kinds["move"]:
         lines += [*_move_head(), *map(_move, kinds["move"])]
+    lines += [line for row in rows if row.get("kind") == "list" for line in _list(row)]
     if kinds["death"]:
         lines += [*_death_head(), *map(_death, kinds["death"])]
     if carried:
@@ -68,13 +69,18 @@ def _move(s: Summary) -> str:
     return f"| {s['scenario']} | {s['ttl']} | {s['trials']} | {gap} | {told} | {s['overlaps']} |"
 
 
+def _list(s: Summary) -> list[str]:
+    took = f"{s['took_median_ms']:g} ms in the median of {s['trials']}, {s['took_worst_ms']:g} ms at the most"
+    return ["", f"`haagentctl list` of three nodes, from its start to its end: {took}."]
+
+
 def _death_head() -> list[str]:
     return [
         "",
         "## Something dies in the middle of a switchover",
         "",
         "The agent that gives, the agent that takes, or the command, 0 to 40 ms after the wish was seen in etcd, more",
-        "often early; every third trial asks the agent that dies. The client's *gap* may be a lease and 300 ms.",
+        "often early; every third trial asks the agent that is killed. The client's *gap* may be a lease and 300 ms.",
         "*Codes*: what haagentctl ended with, and how often. *Wrong*: trials with a longer gap, or in which it said",
         "more than was verified.",
         "",

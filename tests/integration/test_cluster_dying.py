@@ -13,7 +13,7 @@ import pytest
 
 from haagent.core.units import MS
 from haagent.lab.commands import now
-from tests.bench.dying import Victim, die, wishes
+from tests.bench.dying import KILLED, Victim, die, wishes
 from tests.bench.moving import bed
 from tests.integration.clusters import Story, one_owner
 from tests.integration.conftest import Measure
@@ -28,7 +28,6 @@ pytestmark = [
 MOMENTS = (0, 8 * MS, 25 * MS)
 GAP_MS = 2500
 """A lease and 300 ms on a machine that does nothing else; here others run beside it."""
-KILLED = (Victim.SOURCE_KILLED, Victim.TARGET_KILLED, Victim.COMMAND_KILLED)
 
 
 @pytest.mark.parametrize("addresses", [1, 200])
