@@ -139,7 +139,9 @@ class Operator:
             return Outcome(result=FAILED, reason="moved-elsewhere", text=f"{text}; then it {now}", moves=[move])
         new = await self._witness.said(move.to_node)
         if new is not None and moves.holds(new, move.group, move.to_epoch):
-            text += f"; {move.from_node} did not say that its kernel holds none of the addresses"
+            mute = await self._witness.said(move.from_node) is None
+            text += f"; {move.from_node} {'can not be asked whether' if mute else 'did not say that'} its kernel"
+            text += " holds none of the addresses" + (": see what became of it" if mute else "")
         else:
             text += f"; {move.to_node} did not say that its kernel holds the addresses"
             text += "" if new is not None else " (no stream to it: ask there)"

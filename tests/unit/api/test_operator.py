@@ -109,6 +109,22 @@ def test_an_old_owner_that_may_still_answer_is_not_taken_for_silent(old: dict[st
     assert "a did not say" in outcome.text
 
 
+def test_an_owner_that_died_before_it_handed_over_can_not_be_asked():
+    """Its lease ran out, and the target claimed: the group is where it should be, but nobody saw the old kernel."""
+    desk = Desk()
+
+    def claims(puts: Sequence[Put]) -> None:
+        if puts:
+            desk.keys.put(Key(Kind.OWNERS, "web"), owner("b", epoch=42, reason="the lease of a lapsed"))
+            desk.nodes.owns("b", 42, desk.now)
+            desk.nodes.says.pop("a", None)
+
+    desk.keys.on_commit = claims
+    outcome = ask(desk.operator.switchover(TO_B))
+    assert result(outcome) == ("UNKNOWN", "not-verified")
+    assert "a can not be asked whether its kernel holds none of the addresses" in outcome.text
+
+
 def test_a_target_whose_kernel_lacks_an_address_is_not_done():
     desk = Desk()
     grants(desk)
