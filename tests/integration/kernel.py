@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -25,7 +25,7 @@ from haagent.core.model import (
     VirtualAddress,
 )
 from haagent.core.units import MS, S
-from tests.integration.namespace import sh
+from tests.integration.namespace import Neighbour, apart, sh
 
 Answer = AddressesInstalled | AddressesRemoved | KernelFailed
 
@@ -123,6 +123,20 @@ async def bench(
         yield made
     finally:
         await made.kernel.close()
+
+
+def on_bench(test: Callable[[Bench], Awaitable[None]]) -> Callable[[], None]:
+    """Make a test in a namespace of its own, on a bench there whose `eth0` has a neighbour."""
+
+    async def main() -> None:
+        async with bench() as made:
+            await test(made)
+
+    def body() -> None:
+        Neighbour("eth0", "peer")
+        asyncio.run(main())
+
+    return apart(test, body)
 
 
 class Lag:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import inspect
 import os
 import queue
 import subprocess
@@ -24,15 +25,22 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def in_namespace(body: Callable[[], None]) -> Callable[[], None]:
     """Make a test of `body`; what it prints is shown when it fails, or with -s."""
+    return apart(body, body)
 
-    @functools.wraps(body)
+
+def apart(named: Callable[..., object], body: Callable[[], None]) -> Callable[[], None]:
+    """Make a test of `body` that goes by the name of `named`, the function that is decorated."""
+
+    @functools.wraps(named)
     def test() -> None:
-        command = [sys.executable, "-W", "error", __file__, body.__code__.co_filename, body.__name__]
+        command = [sys.executable, "-W", "error", __file__, named.__code__.co_filename, named.__name__]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, capture_output=True, text=True, timeout=55, env=environment, check=False)
         print(done.stdout + done.stderr)
-        assert done.returncode == 0, f"{body.__name__} failed in its namespace:\n{done.stderr}"
+        assert done.returncode == 0, f"{named.__name__} failed in its namespace:\n{done.stderr}"
 
+    # What pytest would take for fixtures are the parameters of `named`.
+    vars(test).update(body=body, __signature__=inspect.Signature())
     return test
 
 
@@ -97,7 +105,7 @@ def _main(path: str, name: str) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules["body"] = module
     spec.loader.exec_module(module)
-    getattr(module, name).__wrapped__()
+    getattr(module, name).body()
 
 
 if __name__ == "__main__":

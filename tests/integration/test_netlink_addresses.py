@@ -12,7 +12,7 @@ import pytest
 
 from haagent.core.model import AddressesInstalled, AddressesRemoved, KernelFailed
 from haagent.core.units import MS, S
-from tests.integration.kernel import Lag, bench, shown, tagged, vip, vips
+from tests.integration.kernel import Bench, Lag, bench, on_bench, shown, tagged, vip, vips
 from tests.integration.namespace import Neighbour, in_namespace, sh
 
 pytestmark = pytest.mark.integration
@@ -71,33 +71,21 @@ def test_two_hundred_addresses_in_a_few_milliseconds():
     asyncio.run(main())
 
 
-@in_namespace
-def test_an_install_replaces_what_the_group_had():
-    Neighbour("eth0", "peer")
-
-    async def main() -> None:
-        async with bench() as b:
-            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
-            await b.installed("g", vip("10.9.0.101"), vip("10.9.0.102"))
-            assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32", "10.9.0.102/32"}
-
-    asyncio.run(main())
+@on_bench
+async def test_an_install_replaces_what_the_group_had(b: Bench):
+    await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
+    await b.installed("g", vip("10.9.0.101"), vip("10.9.0.102"))
+    assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32", "10.9.0.102/32"}
 
 
-@in_namespace
-def test_what_another_group_wants_stays():
-    Neighbour("eth0", "peer")
-
-    async def main() -> None:
-        async with bench() as b:
-            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
-            await b.installed("h", vip("10.9.0.101"))
-            await b.removed("g")
-            assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32"}
-            await b.removed("h")
-            assert not {a for a in shown() if a.startswith("10.")}
-
-    asyncio.run(main())
+@on_bench
+async def test_what_another_group_wants_stays(b: Bench):
+    await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
+    await b.installed("h", vip("10.9.0.101"))
+    await b.removed("g")
+    assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32"}
+    await b.removed("h")
+    assert not {a for a in shown() if a.startswith("10.")}
 
 
 @in_namespace
@@ -147,23 +135,17 @@ def test_a_remove_is_done_before_the_end():
     asyncio.run(main())
 
 
-@in_namespace
-def test_two_hundred_groups_at_once():
-    Neighbour("eth0", "peer")
-
-    async def main() -> None:
-        async with bench() as b:
-            began = time.monotonic_ns()
-            serials = [b.install(f"g{n}", each) for n, each in enumerate(vips(200))]
-            for n, serial in enumerate(serials):
-                assert await b.answer(serial) == AddressesInstalled(f"g{n}", serial)
-            print(f"200 groups: install {(time.monotonic_ns() - began) / MS:.1f} ms")
-            serials = [b.remove(f"g{n}") for n in range(200)]
-            for n, serial in enumerate(serials):
-                assert await b.answer(serial) == AddressesRemoved(f"g{n}", serial)
-            assert len(shown()) == 1
-
-    asyncio.run(main())
+@on_bench
+async def test_two_hundred_groups_at_once(b: Bench):
+    began = time.monotonic_ns()
+    serials = [b.install(f"g{n}", each) for n, each in enumerate(vips(200))]
+    for n, serial in enumerate(serials):
+        assert await b.answer(serial) == AddressesInstalled(f"g{n}", serial)
+    print(f"200 groups: install {(time.monotonic_ns() - began) / MS:.1f} ms")
+    serials = [b.remove(f"g{n}") for n in range(200)]
+    for n, serial in enumerate(serials):
+        assert await b.answer(serial) == AddressesRemoved(f"g{n}", serial)
+    assert len(shown()) == 1
 
 
 @in_namespace
