@@ -33,6 +33,8 @@ _ADVICE: Final = {
     "fencing": "see to that node by hand: what it held has no owner until that is confirmed",
     "unreadable": "somebody else writes there; delete the key that is named",
 }
+_SAID: Final = frozenset({"paused", "failsafe", "failsafe-missing"})
+"""Alarms that say what the status says as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,8 @@ def _peers(status: Status) -> Iterator[Finding]:
 
 def _alarms(status: Status) -> Iterator[Finding]:
     for alarm in status.self.alarms:
-        if alarm.kind in ("paused", "failsafe", "failsafe-missing"):
-            continue  # said already
+        if alarm.kind in _SAID:
+            continue
         say = _wrong if alarm.kind == "address-elsewhere" else _warning
         advice = _ADVICE.get(alarm.kind, "the log tells when it began")
         yield say(alarm.subject or alarm.kind, f"{alarm.kind}: {alarm.detail}", advice)

@@ -20,8 +20,11 @@ from haagent.core.units import MS, Instant, S
 from haagent.lab.cluster import NAME, Cluster
 from haagent.lab.commands import LabError, now
 from haagent.lab.host import Host
+from haagent.lab.lab import Lab
 from haagent.lab.prober import Prober
+from haagent.lab.scenarios import Rehearsal
 from haagent.lab.timeline import Overlap
+from haagent.lab.topology import vip4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,17 @@ class Story:
     def _read(self, node: str) -> str:
         log = self._cluster.lab.logs / f"{node}-agent.log"
         return log.read_text(errors="replace") if log.exists() else ""
+
+
+class Stage:
+    """A cluster in which somebody owns, a client that asks for its address all the time, and what the agents log."""
+
+    def __init__(self, lab: Lab, *, peers: bool = False) -> None:
+        self.lab = lab
+        self.cluster = Cluster(lab, ttl="1s", peers=peers)
+        self.prober = lab.probe([vip4()])
+        self.story = Story(self.cluster)
+        Rehearsal(self.cluster, self.prober, vip4()).cold_start()
 
 
 def one_owner(story: Story, prober: Prober, since: Instant) -> None:

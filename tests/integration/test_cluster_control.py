@@ -15,14 +15,12 @@ import pytest
 from google.protobuf.message import Message
 
 from haagent.core.units import MS, S
-from haagent.lab.cluster import Cluster
 from haagent.lab.commands import now
 from haagent.lab.lab import Lab
-from haagent.lab.scenarios import Rehearsal
 from haagent.lab.topology import vip4
 from haagent.v1 import control_pb2 as pb
 from haagent.v1 import status_pb2
-from tests.integration.clusters import Story, answering, held, one_owner, others, silence
+from tests.integration.clusters import Stage, answering, held, one_owner, others, silence
 from tests.integration.conftest import Measure
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -35,15 +33,11 @@ WAIT_MS = 10_000
 M = TypeVar("M", bound=Message)
 
 
-class Office:
+class Office(Stage):
     """A cluster with an owner, peers that talk, and an operator."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.cluster = Cluster(lab, ttl="1s", peers=True)
-        self.prober = lab.probe([VIP])
-        self.story = Story(self.cluster)
-        Rehearsal(self.cluster, self.prober, VIP).cold_start()
+        super().__init__(lab, peers=True)
 
     def begin(self) -> None:
         """All nodes are there and talk with each other, and one owns."""

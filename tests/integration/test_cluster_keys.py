@@ -17,9 +17,9 @@ from haagent.core.units import S
 from haagent.lab.cluster import Cluster
 from haagent.lab.commands import now
 from haagent.lab.lab import Lab
-from haagent.lab.scenarios import Rehearsal
 from haagent.lab.topology import vip4
 from tests.integration.clusters import (
+    Stage,
     Story,
     answering,
     held,
@@ -42,15 +42,11 @@ SHORT_MS = 150.0
 RUBBISH = "{ this is none of ours"
 
 
-class Desk:
+class Desk(Stage):
     """A cluster with an owner, and an operator with etcdctl."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.cluster = Cluster(lab, ttl="1s")
-        self.prober = lab.probe([VIP])
-        self.story = Story(self.cluster)
-        Rehearsal(self.cluster, self.prober, VIP).cold_start()
+        super().__init__(lab)
         self.begin()
 
     def begin(self) -> None:

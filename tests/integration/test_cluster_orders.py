@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from haagent.core.units import MS, S, Wall
-from haagent.lab.cluster import Cluster, web_router
+from haagent.lab.cluster import web_router
 from haagent.lab.commands import now
 from haagent.lab.lab import Lab
-from haagent.lab.scenarios import Rehearsal
 from haagent.lab.topology import vip4
-from tests.integration.clusters import Story, answering, key, one_owner, others, silence
+from tests.integration.clusters import Stage, answering, key, one_owner, others, silence
 from tests.integration.conftest import Measure
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -29,15 +28,8 @@ GAP_MS = 250
 """A planned move takes some milliseconds; this machine may have other work."""
 
 
-class Desk:
+class Desk(Stage):
     """A cluster with an owner, and an operator who writes into etcd."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.cluster = Cluster(lab, ttl="1s")
-        self.prober = lab.probe([VIP])
-        self.story = Story(self.cluster)
-        Rehearsal(self.cluster, self.prober, VIP).cold_start()
 
     def begin(self) -> None:
         """No orders, all nodes there, and one owns."""

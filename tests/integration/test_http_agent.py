@@ -14,13 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from haagent.core.units import S
-from haagent.lab.cluster import Cluster
 from haagent.lab.commands import now
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
-from haagent.lab.scenarios import Rehearsal
 from haagent.lab.topology import vip4
-from tests.integration.clusters import Story, answering, one_owner, others, silence
+from tests.integration.clusters import Stage, answering, one_owner, others, silence
 from tests.integration.conftest import Measure
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -29,15 +27,11 @@ VIP = vip4()
 PORT = 8500
 
 
-class Desk:
+class Desk(Stage):
     """A cluster with an owner, and somebody on each host who asks its agent."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.cluster = Cluster(lab, ttl="1s")
-        self.prober = lab.probe([VIP])
-        self.story = Story(self.cluster)
-        Rehearsal(self.cluster, self.prober, VIP).cold_start()
+        super().__init__(lab)
         self.begin()
 
     def begin(self) -> None:

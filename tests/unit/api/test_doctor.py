@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from haagent.api.doctor import Host, findings
+from haagent.api.doctor import _ADVICE, _SAID, Host, findings
 from haagent.core.units import MS, S
 from haagent.v1 import status_pb2 as pb
 from haagent.v1.control_pb2 import Finding
 from tests.unit.api.values import status
 
+OPERATING = (Path(__file__).parents[3] / "docs/OPERATING.md").read_text()
 STEADY = Host(sysctls={"eth0": {"arp_ignore": 1, "rp_filter": 1}}, renewals=(3 * MS, 5 * MS))
 LEVELS = {Finding.OK: "ok", Finding.WARNING: "warning", Finding.WRONG: "wrong"}
 
@@ -126,6 +129,16 @@ def test_in_an_outage_the_nodes_are_not_blamed_for_it():
     ]
     cut(shown)
     assert told(shown)[-1].startswith("warning n2: there is no stream to it")
+
+
+def test_each_alarm_has_its_advice_and_is_said_once():
+    listed = OPERATING.partition("| alarm |")[2].partition("\n\n")[0]
+    documented = re.findall(r"^\| `([a-z-]+)` \|", listed, re.MULTILINE)
+    assert set(documented) == _ADVICE.keys() | _SAID
+    shown = well()
+    shown.paused_by = "anna"
+    alarm("paused", "by anna")(shown)
+    assert len(told(shown)) == 1
 
 
 def settings(interface: str = "eth0", **values: int) -> dict[str, dict[str, int]]:

@@ -49,6 +49,17 @@ def grants(desk: Desk, *, verified: bool = True, **clocks: int | None) -> None:
     desk.keys.on_commit = granted
 
 
+def claims(desk: Desk) -> None:
+    """As soon as it is asked for, the other claims what the owner's lease has left to it."""
+
+    def claimed(puts: Sequence[Put]) -> None:
+        if puts:
+            desk.keys.moves("web", "b", 42)
+            desk.nodes.owns("b", 42, desk.now)
+
+    desk.keys.on_commit = claimed
+
+
 def result(outcome: pb.Outcome) -> tuple[str, str]:
     return pb.Result.Name(outcome.result), outcome.reason
 
@@ -236,13 +247,7 @@ def test_without_etcd_nothing_is_done():
 def test_a_failover_is_done_although_the_old_owner_can_not_be_asked():
     desk = Desk()
     desk.nodes.dead.add("a")
-
-    def claims(puts: Sequence[Put]) -> None:
-        if puts:
-            desk.keys.moves("web", "b", 42)
-            desk.nodes.owns("b", 42, desk.now)
-
-    desk.keys.on_commit = claims
+    claims(desk)
     outcome = ask(desk.operator.failover(pb.FailoverRequest(group="web", to="b", wait_ms=200)))
     assert result(outcome) == ("DONE", "")
     assert not outcome.moves[0].verified
@@ -254,13 +259,7 @@ def test_a_failover_from_an_owner_that_hangs_is_done_when_its_lease_is_over():
     desk = Desk()
     desk.nodes.dead.add("a")
     desk.nodes.owns("a", 41, desk.now)  # the last that it said, over a stream that still stands
-
-    def claims(puts: Sequence[Put]) -> None:
-        if puts:
-            desk.keys.moves("web", "b", 42)
-            desk.nodes.owns("b", 42, desk.now)
-
-    desk.keys.on_commit = claims
+    claims(desk)
     outcome = ask(desk.operator.failover(pb.FailoverRequest(group="web", to="b", wait_ms=200)))
     assert result(outcome) == ("DONE", "")
     assert not outcome.moves[0].verified
