@@ -177,22 +177,20 @@ def _differences(status: Status) -> Iterator[Finding]:
 
 
 def _sysctls(status: Status, host: Host) -> Iterator[Finding]:
-    """What of the kernel's settings keeps an owner from being reached. (`arp_announce` does not matter.)"""
-    four = [(router.interface, one) for group in status.groups for router in group.routers for one in router.addresses]
+    """What of the kernel's settings keeps an owner from being reached.
+
+    `arp_announce` does not, nor does `arp_ignore` up to 7, as the interface has an address of its own.
+    """
+    routers = [router for group in status.groups for router in group.routers]
+    four = {router.interface for router in routers if not all(":" in address for address in router.addresses)}
     for interface, own in host.sysctls.items():
-        addresses = [one for where, one in four if where == interface and ":" not in one]
-        ignore, advice = own.get("arp_ignore", 0), f"net.ipv4.conf.{{all,{interface}}}.arp_ignore: at most 1"
-        alone = next((one for one in addresses if one.endswith("/32")), "")
-        if ignore >= 4 and addresses:
-            yield _wrong(interface, f"arp_ignore is {ignore}: this kernel answers nobody's ARP requests", advice)
-        elif ignore == 2 and alone:
-            text = f"arp_ignore is 2: only who is in the subnet of {alone} is answered, and that is nobody"
-            yield _wrong(interface, text, f"{advice}, or give the addresses their subnet's prefix")
+        if own.get("arp_ignore") == 8 and interface in four:
+            advice = f"net.ipv4.conf.{{all,{interface}}}.arp_ignore: less than that"
+            yield _wrong(interface, "arp_ignore is 8: this kernel answers nobody's ARP requests", advice)
         if own.get("rp_filter") == 1 and len(host.sysctls) > 1:
             text = "rp_filter is 1: what comes from clients whose way back is another interface is dropped"
-            yield _warning(
-                interface, text, f"net.ipv4.conf.{{all,{interface}}}.rp_filter: 2, if there are such clients"
-            )
+            advice = f"net.ipv4.conf.{{all,{interface}}}.rp_filter: 2, if there are such clients"
+            yield _warning(interface, text, advice)
 
 
 def _certificates(status: Status, host: Host) -> Iterator[Finding]:
