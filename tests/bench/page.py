@@ -11,17 +11,17 @@ from tests.bench.failsafe import Summary
 
 
 def page(rows: Sequence[Summary]) -> str:
-    """The whole page: faults, then moves on purpose, then what dies in the middle of one."""
+    """The whole page: faults, etcd away, moves on purpose, and what dies in the middle of one."""
     carried = [row for row in rows if "etcd" in row]
     kinds = {kind: [row for row in rows if row.get("kind") == kind] for kind in ("move", "death")}
     lines = [*_head(), *(_fault(row) for row in rows if "etcd" not in row and "kind" not in row)]
+    if carried:
+        lines += ["", *failsafe.table(carried)]
     if kinds["move"]:
         lines += [*_move_head(), *map(_move, kinds["move"])]
     lines += [line for row in rows if row.get("kind") == "list" for line in _list(row)]
     if kinds["death"]:
         lines += [*_death_head(), *map(_death, kinds["death"])]
-    if carried:
-        lines += ["", *failsafe.table(carried)]
     return "\n".join(lines) + "\n"
 
 
