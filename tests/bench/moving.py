@@ -1,7 +1,7 @@
 """Moves on purpose, with the real haagentctl: what the client saw of them, and what the command said.
 
 One group of many addresses, or twenty groups of one. The client asks for a few of the addresses (all would keep it, and
-the machine, busy): the first, the last and what is between them.
+the machine, busy): the first, the middle and the last.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Bed:
         return {row["group"]: row["node"] for row in json.loads(listed)["rows"] if row["role"] == "MASTER"}
 
     def whole(self) -> None:
-        """Wait until every group has an owner, and doctor finds nothing wrong."""
+        """Wait until every group has an owner, and all agents hear each other."""
         self.cluster.wait(self._is_whole, "all own, and the agents hear each other", timeout=30)
 
     def _is_whole(self) -> bool:
