@@ -160,10 +160,6 @@ DAY = 86_400
             "wrong eth0: arp_ignore is 8: this kernel answers nobody's ARP requests",
         ),
         (
-            Host(sysctls=settings(arp_ignore=2)),
-            "wrong eth0: arp_ignore is 2: only who is in the subnet of 10.0.0.100/32",
-        ),
-        (
             Host(sysctls=settings(rp_filter=1) | settings("eth1")),
             "warning eth0: rp_filter is 1: what comes from clients",
         ),
