@@ -52,14 +52,15 @@ class Cluster:
         self.fence: Duration = 0
         self.failsafe: Duration = 0
         self.most_failsafe: Duration = 0
+        self.promises = True
         self.groups: dict[str, GroupRules] = {}
         self.priorities: dict[tuple[str, str], int] = {}
         self._boots = 0
         self._vrid = 0
 
     @classmethod
-    def drawn(cls, world: World, gated: bool | None = None) -> Cluster:
-        """Of any size, with any rules; three of four have a gate, unless told."""
+    def drawn(cls, world: World, gated: bool | None = None, promises: bool | None = None) -> Cluster:
+        """Of any size, with any rules; three of four have a gate, and as many failsafe, unless told."""
         rng = world.rng
         by_chance = Random(f"a gate in {world.seed}").random() < GATED  # of its own: see `fence` below
         world.gated = by_chance if gated is None else gated
@@ -75,7 +76,9 @@ class Cluster:
         _draw_delays(world)
         apart = Random(f"fencing in {world.seed}")  # a draw more would make another world of every seed
         made.fence = apart.choice(FENCING)
-        made.failsafe = Random(f"failsafe in {world.seed}").choice(FAILSAFE) * ttl
+        made.promises = promises is not False
+        chosen = Random(f"failsafe in {world.seed}").choice(FAILSAFE[1:] if promises else FAILSAFE)
+        made.failsafe = chosen * ttl * made.promises
         made.most_failsafe = made.failsafe
         return made
 
@@ -200,7 +203,7 @@ class Cluster:
 
     def change_failsafe(self) -> None:
         """Promises carry for longer, or shorter, or not at all, for everybody who reloads."""
-        self.failsafe = self.world.rng.choice(FAILSAFE) * self.ttl
+        self.failsafe = self.world.rng.choice(FAILSAFE) * self.ttl * self.promises
         self.most_failsafe = max(self.most_failsafe, self.failsafe)
 
     def change_priorities(self) -> None:

@@ -42,7 +42,7 @@ def _one_is_enough(failsafe: Failsafe, event: PromiseReceived) -> None:
     _promised(failsafe, event)
 
 
-mutant("one-promise", "one candidate's promise is enough", (Failsafe, "promised", _one_is_enough), seeds=150)
+mutant("one-promise", "one candidate's promise is enough", (Failsafe, "promised", _one_is_enough), promises=True)
 
 
 def _by_name(failsafe: Failsafe, event: PromiseReceived) -> None:

@@ -25,6 +25,7 @@ class Mutant:
 
     `redundant`: why nothing goes wrong, for what is only a second line of defence. Nothing has to be found then.
     `gated`: it is looked for where the hosts have a gate; the others are where they have none that hides the mistake.
+    `promises`: where these may carry an owner; the others are where an owner that is cut off lapses.
     """
 
     mistake: str
@@ -33,6 +34,7 @@ class Mutant:
     story: str
     redundant: str = ""
     gated: bool = False
+    promises: bool = False
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -60,7 +62,7 @@ def found(name: str) -> str:
             violation = play(STORIES[one.story]).violation
             return f"{one.story}: {violation}" if violation else ""
         for seed in range(FIRST, FIRST + one.seeds):
-            violation = simulate(seed, gated=one.gated).violation
+            violation = simulate(seed, gated=one.gated, promises=one.promises).violation
             if violation:
                 return f"seed {seed}: {violation}"
     return ""
@@ -74,6 +76,7 @@ def mutant(
     story: str = "",
     redundant: str = "",
     gated: bool = False,
+    promises: bool = False,
 ) -> None:
     """Have a mutant of this name; see `Mutant`."""
-    MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant, gated)
+    MUTANTS[name] = Mutant(mistake, patches, 0 if story or redundant else seeds, story, redundant, gated, promises)

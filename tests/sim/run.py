@@ -76,16 +76,17 @@ def _run(seeds: range, mutant: str, jobs: int) -> Iterator[Outcome]:
 def _one(work: tuple[int, str]) -> Outcome:
     seed, mutant = work
     with planted(mutant):
-        return simulate(seed, gated=_gated(mutant))
+        return simulate(seed, **_world(mutant))
 
 
-def _gated(mutant: str) -> bool | None:
-    return MUTANTS[mutant].gated if mutant else None
+def _world(mutant: str) -> dict[str, bool]:
+    """In which worlds a mutant is looked for."""
+    return {"gated": MUTANTS[mutant].gated, "promises": MUTANTS[mutant].promises} if mutant else {}
 
 
 def _retell(seed: int, mutant: str, lines: int | None) -> None:
     with planted(mutant):
-        outcome = simulate(seed, tracing=True, gated=_gated(mutant))
+        outcome = simulate(seed, tracing=True, **_world(mutant))
     kept = outcome.trace if lines is None else outcome.trace[len(outcome.trace) - lines :] if lines else []
     _say(f"\nseed {seed}, time in ms, the last {len(kept)} of {len(outcome.trace)} lines:")
     for line in kept:

@@ -27,9 +27,18 @@ class Outcome:
     trace: list[str] = field(default_factory=list[str])
 
 
-def simulate(seed: int, tracing: bool = False, lasts: Duration = LASTS, gated: bool | None = None) -> Outcome:
-    """Run one world drawn from the seed to its end, or to its first violation. `gated`: whether hosts have a gate."""
-    return play(lambda world: _live(world, lasts, gated), seed, tracing)
+def simulate(
+    seed: int,
+    tracing: bool = False,
+    lasts: Duration = LASTS,
+    gated: bool | None = None,
+    promises: bool | None = None,
+) -> Outcome:
+    """Run one world drawn from the seed to its end, or to its first violation.
+
+    `gated`: whether hosts have a gate; `promises`: whether they may carry an owner. None: by chance.
+    """
+    return play(lambda world: _live(world, lasts, gated, promises), seed, tracing)
 
 
 def play(story: Callable[[World], None], seed: int = 0, tracing: bool = False) -> Outcome:
@@ -48,8 +57,8 @@ def play(story: Callable[[World], None], seed: int = 0, tracing: bool = False) -
     return Outcome(seed, violation, world.totals, list(world.lines))
 
 
-def _live(world: World, lasts: Duration, gated: bool | None) -> None:
-    cluster = Cluster.drawn(world, gated)
+def _live(world: World, lasts: Duration, gated: bool | None, promises: bool | None) -> None:
+    cluster = Cluster.drawn(world, gated, promises)
     plans = Plans(cluster, until=lasts * 2 // 3)
     world.remark("cluster", f"{cluster.size} nodes, {', '.join(cluster.groups)}, ttl {cluster.ttl // 1_000_000} ms")
     world.expire_sessions()
