@@ -45,7 +45,7 @@ def on_both(body: Callable[[], None]) -> Callable[..., None]:
 
     given = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = [inspect.Parameter(name, given) for name in ("kind", "monkeypatch")]
-    test.__signature__ = inspect.Signature(names)  # pyright: ignore[reportAttributeAccessIssue]
+    vars(test).update(body=body, __signature__=inspect.Signature(names))
     return pytest.mark.parametrize("kind", KINDS)(test)
 
 
