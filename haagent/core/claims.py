@@ -95,11 +95,10 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
         ttl=rules.ttl,
         epoch=epoch(at) + 1,
         clean=False,
-        candidates=(names := at.view.candidates(at.group.name, rules)),
-        machines=at.view.machines(names, rules),
+        candidates=(),
         reason=_claim_reason(before, rules),
         failsafe=rules.failsafe,
-    )
+    ).naming(at.view.named(at.group.name, rules))
     return _change_owner(ask, claim_guards(at, lease), record, at), record
 
 
@@ -142,9 +141,7 @@ def release(at: Situation, ask: Ask, why: str) -> tuple[Commit, OwnerRecord] | N
     record = at.view.record(at.group.name)
     if record is None:
         return None
-    names = at.view.candidates(at.group.name, at.rules)
-    machines = at.view.machines(names, at.rules)
-    after = replace(record, clean=True, candidates=names, machines=machines, reason=why)
+    after = replace(record, clean=True, reason=why).naming(at.view.named(at.group.name, at.rules))
     put = Put(Key(Kind.OWNERS, at.group.name), after)
     return Commit(ask, (record_unchanged(at),), (put,), (), patience=at.rules.ttl), after
 
@@ -164,11 +161,10 @@ def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | N
         ttl=at.view.evidence[incarnation].ttl,
         epoch=epoch(at) + 1,
         clean=False,
-        candidates=(names := at.view.candidates(at.group.name, at.rules)),
-        machines=at.view.machines(names, at.rules),
+        candidates=(),
         reason=f"{_HANDOVER}{at.rules.node}",
         failsafe=at.rules.failsafe,
-    )
+    ).naming(at.view.named(at.group.name, at.rules))
     return _change_owner(ask, (record_unchanged(at),), record, at), record
 
 

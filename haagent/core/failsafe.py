@@ -68,11 +68,6 @@ class Failsafe:
         """Until when promises may carry what they carry now, at the most."""
         return self._latest(self._promised.tenures)
 
-    @property
-    def waits(self) -> bool:
-        """Whether a promise that was asked for is still missing."""
-        return bool(self._rounds)
-
     def carries(self, tenure: Tenure) -> bool:
         """Whether this is owned now, whatever etcd has shown of the lease."""
         return bool(self.since) and self._context.now < self._promised.until and tenure in self._promised.tenures
@@ -152,12 +147,15 @@ class Failsafe:
 
     # --- in force, or not
 
+    def wanted(self, held_until: Instant) -> bool:
+        """Whether anything has to rest on promises: it does, or the lease is near its end."""
+        late = held_until - self._context.now < self._context.rules.ttl * 3 // 8  # two renewals were not shown
+        return bool(self.since) or late
+
     def enter(self, owned: frozenset[Tenure], held_until: Instant) -> None:
         """Rest on promises if they carry all that is `owned`, and further than the lease that etcd has shown."""
-        context = self._context
-        rules, promised = context.rules, self._promised
-        late = held_until - context.now < rules.ttl * 3 // 8  # the one due now, and two that were not shown
-        if not owned or not (self.since or late) or not owned <= promised.tenures:
+        context, promised = self._context, self._promised
+        if not owned or not owned <= promised.tenures:
             return
         if promised.until <= max(held_until, context.now):
             return

@@ -174,8 +174,9 @@ class Node:
             self._groups.decide_all()
 
     def _rest_on_promises(self) -> None:
-        """Where etcd is late, promises may carry what is owned further."""
-        self._failsafe.enter(frozenset(self._groups.tenures()), self._held_until())
+        """Where etcd is late, promises may carry what is owned further. Else nobody looks at all that is owned."""
+        if self._failsafe.wanted(self.lease.held_until if isinstance(self.lease, Held) else 0):
+            self._failsafe.enter(frozenset(self._groups.tenures()), self._held_until())
 
     def _settle(self) -> None:
         """What promises carry may be carried by the lease again, or nothing is owned any more."""

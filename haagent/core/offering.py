@@ -16,7 +16,7 @@ from haagent.core.asking import Ask, Asking
 from haagent.core.claims import Situation, record_unchanged
 from haagent.core.heartbeat import NO_OFFER, Offer
 from haagent.core.model import Commit, Effect
-from haagent.core.records import Candidate, Key, Kind, Put
+from haagent.core.records import Key, Kind, Put
 from haagent.core.units import NEVER
 
 AWAY = 4
@@ -33,9 +33,8 @@ def keep(offer: Offer, at: Situation) -> tuple[Offer, tuple[Effect, ...]]:
     if offer.revision != revision:
         offer = Offer(away_since=offer.away_since)
     named = record.named
-    present = at.view.candidates(group, at.rules)
-    wanted = frozenset(map(Candidate, present, at.view.machines(present, at.rules)))
-    expected = {*present, *at.view.orders.drained}
+    wanted = frozenset(at.view.named(group, at.rules))
+    expected = {*(one.node for one in wanted), *at.view.orders.drained}
     gone = frozenset(one for one in named if one.node not in expected)
     since = (now if offer.away_since is None else offer.away_since) if gone else None
     drop_at = NEVER if since is None else since + AWAY * at.rules.ttl
@@ -47,7 +46,6 @@ def keep(offer: Offer, at: Situation) -> tuple[Offer, tuple[Effect, ...]]:
         return offer, ()
     # Numbered by the revision: of all that is written over one, one at most is done, and an answer is about them all.
     ask = Ask(Asking.OFFER, group, revision)
-    nodes, machines = tuple(one.node for one in sorted(names)), tuple(one.machine for one in sorted(names))
-    after = replace(record, candidates=nodes, machines=machines, failsafe=at.rules.failsafe)
+    after = replace(record, failsafe=at.rules.failsafe).naming(sorted(names))
     commit = Commit(ask, (record_unchanged(at),), (Put(Key(Kind.OWNERS, group), after),), (), patience=at.rules.ttl)
     return Offer(offer.names | names, revision, now + at.rules.ttl, since), (commit,)

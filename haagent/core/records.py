@@ -6,8 +6,8 @@ learned about it: older news never overrides newer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -86,6 +86,11 @@ class OwnerRecord:
     def named(self) -> frozenset[Candidate]:
         """The candidates, with their machines."""
         return frozenset(map(Candidate, self.candidates, self.machines))
+
+    def naming(self, candidates: Sequence[Candidate]) -> OwnerRecord:
+        """The same record with these candidates."""
+        nodes, machines = tuple(one.node for one in candidates), tuple(one.machine for one in candidates)
+        return replace(self, candidates=nodes, machines=machines)
 
 
 @dataclass(frozen=True, slots=True)

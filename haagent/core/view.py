@@ -10,7 +10,6 @@ predecessor, whose ownership records lapse as if it had fallen silent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from haagent.core.heartbeat import Tenure
@@ -381,10 +380,12 @@ class View:
         others = {node for node, member in self.members.items() if group in member.standings}
         return tuple(sorted((others | {rules.node}).difference(self.orders.drained)))
 
-    def machines(self, nodes: Iterable[str], rules: Rules) -> tuple[str, ...]:
-        """Which machines go by these names, as their member keys say. Of ourselves we know."""
-        known = {node: self.members[node].machine for node in self.members} | {rules.node: rules.machine}
-        return tuple(known.get(node, "") for node in nodes)
+    def named(self, group: str, rules: Rules) -> tuple[Candidate, ...]:
+        """The same, with the machines that go by these names, as their member keys say. Of ourselves we know."""
+        return tuple(
+            Candidate(node, rules.machine if node == rules.node else self.members[node].machine)
+            for node in self.candidates(group, rules)
+        )
 
 
 def _is_candidate(rules: Rules, record: OwnerRecord) -> bool:

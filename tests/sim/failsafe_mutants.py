@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from haagent.core.failsafe import Failsafe
 from haagent.core.groups import Groups
 from haagent.core.heartbeat import PromiseReceived, Tenure
 from haagent.core.ownership import Owning
-from haagent.core.records import Candidate
+from haagent.core.records import Candidate, OwnerRecord
 from haagent.core.units import NEVER, Instant
 from haagent.core.view import View
 from tests.sim.planting import mutant
@@ -67,36 +68,30 @@ mutant(
 )
 
 
-def _offers_forgotten(groups: Groups) -> dict[Tenure, frozenset[Candidate]]:
-    found: dict[Tenure, frozenset[Candidate]] = {}
-    for name, state in groups.states.items():
-        record = groups._context.view.record(name)
-        if isinstance(state, Owning) and record is not None:
-            found[Tenure(name, record.epoch)] = record.named
-    return found
+def _asking(
+    whom: Callable[[OwnerRecord, Owning], frozenset[Candidate]],
+) -> Callable[[Groups], dict[Tenure, frozenset[Candidate]]]:
+    def tenures(groups: Groups) -> dict[Tenure, frozenset[Candidate]]:
+        found: dict[Tenure, frozenset[Candidate]] = {}
+        for name, state in groups.states.items():
+            record = groups._context.view.record(name)
+            if isinstance(state, Owning) and record is not None:
+                found[Tenure(name, record.epoch)] = whom(record, state)
+        return found
+
+    return tenures
 
 
 mutant(
     "offer-forgotten",
     "who may be a candidate by now is not asked before the record is shown",
-    (Groups, "tenures", _offers_forgotten),
+    (Groups, "tenures", _asking(lambda record, state: record.named)),
     story="added_unseen",
 )
-
-
-def _dropped_at_once(groups: Groups) -> dict[Tenure, frozenset[Candidate]]:
-    found: dict[Tenure, frozenset[Candidate]] = {}
-    for name, state in groups.states.items():
-        record = groups._context.view.record(name)
-        if isinstance(state, Owning) and record is not None:
-            found[Tenure(name, record.epoch)] = state.offer.names or record.named
-    return found
-
-
 mutant(
     "dropped-early",
     "who is to be a candidate no longer is not asked before the record says so",
-    (Groups, "tenures", _dropped_at_once),
+    (Groups, "tenures", _asking(lambda record, state: state.offer.names or record.named)),
     story="dropped_unseen",
 )
 

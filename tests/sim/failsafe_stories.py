@@ -6,6 +6,7 @@ from haagent.core.heartbeat import Offer
 from haagent.core.ownership import Owning
 from haagent.core.records import Key, Kind
 from haagent.core.units import MS, NEVER, S
+from tests.sim.cluster import Cluster
 from tests.sim.host import Host
 from tests.sim.telling import agent_of, cut_off, holders, owned, owned_by_first, run_until
 from tests.sim.world import World
@@ -46,11 +47,11 @@ def slow_promises(world: World) -> None:
     """Promises take their time to come back; while none is under way, the owner is cut off from its peers, too."""
     owned_by_first(world, 3 * S, 0, 0, failsafe=300 * S)
     first, second = world.hosts
-    failsafe = agent_of(first).node.failsafe
+    rounds = agent_of(first).node.failsafe._rounds
     world.peers.delay = 200 * MS
     cut_off(first)
     _held_by(world, first, until=world.now + 9 * S)
-    run_until(world, lambda: not failsafe.waits, within=3 * S)
+    run_until(world, lambda: not rounds, within=3 * S)
     _deaf(world, first, second)
     world.run(world.now + 9 * S)
     owned(world, not_by=first)
@@ -58,11 +59,7 @@ def slow_promises(world: World) -> None:
 
 def a_newcomer_waits(world: World) -> None:
     """The owner and its one candidate are cut off from etcd. A node that nobody asked for a promise comes up."""
-    cluster = owned_by_first(world, 1 * S, 0, 0, boot=2, failsafe=20 * S)
-    first, second = world.hosts
-    cut_off(first)
-    cut_off(second)
-    cluster.boot(cluster.add_host("n3", 0), "n3")
+    first, _ = _cut_off_from_a_newcomer(world)
     _held_by(world, first, until=world.now + 18 * S)
     world.run(world.now + 5 * S)
     owned(world, not_by=first)
@@ -116,11 +113,7 @@ def dropped_unseen(world: World) -> None:
 
 def wiped_behind_the_owner(world: World) -> None:
     """etcd is wiped while promises carry an owner that can not see that. Who was no candidate of it knows no better."""
-    cluster = owned_by_first(world, 1 * S, 0, 0, boot=2, failsafe=20 * S)
-    first, second = world.hosts
-    cut_off(first)
-    cut_off(second)
-    cluster.boot(cluster.add_host("n3", 0), "n3")
+    first, cluster = _cut_off_from_a_newcomer(world)
     _held_by(world, first, until=world.now + 3 * S)
     world.rewind(1_000_000, {}, cluster.ttl)
     _held_by(world, first, until=world.now + 10 * S)
@@ -128,12 +121,7 @@ def wiped_behind_the_owner(world: World) -> None:
 
 def deleted_behind_the_owner(world: World) -> None:
     """The record is deleted while promises carry its owner, and a node that promised nothing sees that."""
-    cluster = owned_by_first(world, 1 * S, 0, 0, boot=2, failsafe=20 * S)
-    first, second = world.hosts[:2]
-    cut_off(first)
-    cut_off(second)
-    third = cluster.add_host("n3", 0)
-    cluster.boot(third, "n3")
+    first, _ = _cut_off_from_a_newcomer(world)
     world.run(world.now + 3 * S)
     assert holders(world) == [first]
     world.checker.meddled("g0")
@@ -153,6 +141,16 @@ STORIES = (
     wiped_behind_the_owner,
     deleted_behind_the_owner,
 )
+
+
+def _cut_off_from_a_newcomer(world: World) -> tuple[Host, Cluster]:
+    """The owner, and its one candidate, reach each other and no etcd, where a third node comes up."""
+    cluster = owned_by_first(world, 1 * S, 0, 0, boot=2, failsafe=20 * S)
+    first, second = world.hosts
+    cut_off(first)
+    cut_off(second)
+    cluster.boot(cluster.add_host("n3", 0), "n3")
+    return first, cluster
 
 
 def _held_by(world: World, host: Host, until: int) -> None:

@@ -13,7 +13,8 @@ from haagent.core.planned import Damping
 from haagent.core.records import ORDERS, Key, Kind, LeaseValue, Orders
 from haagent.core.units import MS, NEVER, S
 from tests.sim import failsafe_stories
-from tests.sim.cluster import SKEW
+from tests.sim.cluster import SKEW, Cluster
+from tests.sim.host import Host
 from tests.sim.kernel import SLOWEST
 from tests.sim.telling import agent_of, claim_at, cut_off, holders, owned, owned_by_first, run_until
 from tests.sim.world import World
@@ -129,14 +130,7 @@ def refused_by_the_gate(world: World) -> None:
 
 def shorter_ttl_unseen(world: World) -> None:
     """The ttl was made shorter; that stands in etcd, but its owner is shown nothing, and asks in vain from then on."""
-    cluster = owned_by_first(world, 3 * S, 0, 0)
-    world.run(world.now + 4 * S)
-    first = world.hosts[0]
-    first.link.watch_stalled_until = NEVER
-    cluster.ttl = 300 * MS
-    for host in world.hosts:
-        cluster.reload(agent_of(host))
-    world.run(world.now + 5 * MS)
+    first, cluster = _shorter_in_etcd(world, gated=False)
     first.link.asking_cut_until = NEVER
     cluster.switch_over("g0", "nobody")  # has the challenger look at the new ttl
     world.run(world.now + 2 * S)
@@ -186,14 +180,7 @@ def name_taken(world: World) -> None:
 
 def shorter_ttl(world: World) -> None:
     """The ttl was made shorter; the owner stops when that stands in etcd, and before it was shown to it."""
-    cluster = owned_by_first(world, 3 * S, 0, 0, gated=True)
-    world.run(world.now + 4 * S)  # the newest evidence is a renewal, not the record
-    first = world.hosts[0]
-    first.link.watch_stalled_until = NEVER
-    cluster.ttl = 300 * MS
-    for host in world.hosts:
-        cluster.reload(agent_of(host))
-    world.run(world.now + 5 * MS)
+    first, cluster = _shorter_in_etcd(world, gated=True)
     world.restart = lambda agent: None
     agent_of(first).pause(5 * S)
     cluster.switch_over("g0", "nobody")  # has the challenger look at the new ttl
@@ -302,3 +289,16 @@ STORIES: dict[str, Story] = {
         everybody_flaps,
     )
 }
+
+
+def _shorter_in_etcd(world: World, gated: bool) -> tuple[Host, Cluster]:
+    """All made their ttl shorter, and the owner's watch does not show it that this stands in etcd."""
+    cluster = owned_by_first(world, 3 * S, 0, 0, gated=gated)
+    world.run(world.now + 4 * S)  # the newest evidence is a renewal, not the record
+    first = world.hosts[0]
+    first.link.watch_stalled_until = NEVER
+    cluster.ttl = 300 * MS
+    for host in world.hosts:
+        cluster.reload(agent_of(host))
+    world.run(world.now + 5 * MS)
+    return first, cluster
