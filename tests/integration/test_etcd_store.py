@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from aetcd import rpc
 
+from haagent.adapters.etcd.pages import Lister
 from haagent.adapters.etcd.store import MAX_CALLS
 from haagent.core.model import Committed, Event, Listed, Refused, Unanswered, Watched
 from haagent.core.records import (
@@ -310,6 +311,47 @@ def test_resync_lists_again(etcd: Etcd):
                 await c.next(Listed, before)
             assert len(c.all(Listed)) == 4
             assert_in_order(c.events)
+
+    asyncio.run(scenario())
+
+
+def test_a_deletion_compacted_away_before_the_watch_is_not_lost(etcd: Etcd, monkeypatch: pytest.MonkeyPatch):
+    """Between the list and its watch a key is deleted, and history compacted at just that revision.
+
+    etcd itself says nothing of the deletion then (3.4.23); the store lists again.
+    """
+    lists: list[int] = []
+    read = Lister.read
+
+    async def read_and_lose(self: Lister, first: bytes, end: bytes, patience: float):
+        header, seen = await read(self, first, end, patience)
+        lists.append(header.revision)
+        if len(lists) == 2:
+            deleted = etcd.ctl("del", f"/haagent/{CLUSTER}/owners/web", "--write-out=fields")
+            revision = re.search(r'"Revision" : (\d+)', deleted)
+            assert revision is not None
+            etcd.ctl("compact", revision[1])
+        return header, seen
+
+    monkeypatch.setattr(Lister, "read", read_and_lose)
+
+    async def scenario() -> None:
+        async with client(settings(etcd.endpoints)) as c:
+            at = await c.committed(Put(WEB, owner(1)))
+            await c.seen(WEB, at)
+            before = len(c.events)
+            c.store.resync()
+            await c.until(lambda: len(lists) >= 2)
+            # What is written later is shown: by then the deletion must have been, too.
+            later = await c.committed(Put(B, lease(1)))
+            await c.seen(B, later)
+            told = [event for event in c.events[before:] if isinstance(event, Listed | Watched)]
+            after = [event for event in told if event.revision > at]
+            assert after, "only the list of before"
+            gone = isinstance(after[0], Watched) and any(one.key == WEB and one.value is None for one in after[0].seen)
+            assert gone or isinstance(after[0], Listed), after
+            if isinstance(after[0], Listed):
+                assert WEB not in [one.key for one in after[0].seen]
 
     asyncio.run(scenario())
 

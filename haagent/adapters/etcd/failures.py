@@ -104,4 +104,5 @@ _PLAINLY: Final = {
     "Socket closed": "connection closed",
     "Connection reset by peer": "connection closed",
     "invalid user ID or password": "wrong user or password",
+    "required revision has been compacted": "history was compacted since the list",
 }

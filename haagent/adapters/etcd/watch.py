@@ -7,6 +7,11 @@ etcd 3.4 those may be ahead of the events (etcd issue 15220), or behind the star
 
 A list is delivered once its watch stands. Whoever hears of it writes at once, and a watch that begins before what is
 newest is served ten times a second only (etcd's syncWatchersLoop): its first news came 50 ms later, in the mean.
+
+A watch that begins at a compacted revision may lack what that revision deleted, without a word (etcd issues 18089 and
+19179: before 3.4.36 and 3.5.18). So, once etcd has created the watch, the listed revision is read again, which etcd
+refuses if any later one was compacted; only then are changes delivered. To begin the watch at the listed revision
+itself would show the same, but would make each watch one of those that are served late.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+import grpc
 from aetcd import rpc
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -159,6 +165,7 @@ class Watcher:
             async with asyncio.timeout(_CREATE_PATIENCE):
                 await call.write(rpc.WatchRequest(create_request=request))
                 response = await call.read()
+                await self._check_complete(endpoint, metadata, revision)
             self._tell(listed)
             if isinstance(response, rpc.WatchResponse) and not response.canceled:
                 self._announcer.good("watch", f"at {endpoint.name}")
@@ -168,6 +175,16 @@ class Watcher:
                 response = await call.read()
         finally:
             call.cancel()
+
+    async def _check_complete(self, endpoint: Endpoint, metadata: Metadata, revision: int) -> None:
+        """Nothing after the listed revision was compacted before the watch was created, so it shows all of that."""
+        request = rpc.RangeRequest(key=self._first, limit=1, revision=revision)
+        try:
+            await endpoint.kv.Range(request, metadata=metadata, timeout=_CREATE_PATIENCE)
+        except FAILURES as error:
+            if failure(error).code is grpc.StatusCode.OUT_OF_RANGE:
+                self._counters["compacted"] += 1
+            raise
 
     def _check(self, response: rpc.WatchResponse) -> None:
         if response.compact_revision:
