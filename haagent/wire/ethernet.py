@@ -10,6 +10,7 @@ from haagent.wire.inet import ETHERNET_MIN_PAYLOAD
 from haagent.wire.rejection import Reason, Rejected
 
 ETHERTYPE_ARP: Final = 0x0806
+ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_IPV6: Final = 0x86DD
 
 BROADCAST: Final = b"\xff" * 6

@@ -11,19 +11,27 @@ each address at most one event in `PAUSE`, with what came last told at its end. 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
-import fcntl
 import logging
-import os
 import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from haagent.adapters.neighbours.taps import (
+    IF_ALWAYS,
+    IF_EQUAL,
+    LARGEST,
+    LOAD_BYTE,
+    LOAD_WORD,
+    RETURN,
+    Instruction,
+    interface_index,
+    mac_address,
+    tap,
+)
 from haagent.core.model import AddressSeenElsewhere, VirtualAddress
 from haagent.core.units import MS, Duration, Instant, S
 from haagent.runtime.ports import Deliver
@@ -40,6 +48,9 @@ REST: Final[Duration] = 20 * MS
 """After a bite that was full."""
 OWN_FOR: Final[Duration] = 1 * S
 """A MAC address that is none of ours, as far as we know, is looked up anew if what we know is older."""
+
+
+Program = Sequence[Instruction]
 
 
 class Spot(NamedTuple):
@@ -60,7 +71,7 @@ class Neighbours:
         self.counters: Counter[str] = Counter()
         self._deliver = deliver
         self._watched: dict[tuple[str, bytes], list[tuple[str, VirtualAddress]]] = {}
-        self._filters: dict[Spot, bytes] = {}
+        self._filters: dict[Spot, Program] = {}
         self._taps: dict[Spot, _Tap] = {}
         self._told: dict[tuple[str, bytes], bytes | None] = {}
         self._own: frozenset[bytes] = frozenset()
@@ -87,8 +98,8 @@ class Neighbours:
         """The interface changed: if it came, went, or is another one by now, its sockets follow."""
         for spot in self._filters:
             if spot.interface == interface:
-                tap = self._taps.get(spot)
-                if tap is None or tap.index != _index(interface):
+                kept = self._taps.get(spot)
+                if kept is None or kept.index != interface_index(interface):
                     self._open(spot)
 
     def close(self) -> None:
@@ -99,11 +110,11 @@ class Neighbours:
 
     def _open(self, spot: Spot) -> None:
         self._close(spot)
-        index = _index(spot.interface)
+        index = interface_index(spot.interface)
         if index is None:
             return
         try:
-            opened = _listen(spot, self._filters[spot])
+            opened = tap(spot.interface, _PROTOCOLS[spot.family], self._filters[spot])
         except OSError as error:
             self.counters[f"open_{errno.errorcode.get(error.errno or 0, error.errno)}"] += 1
             if spot not in self._failing:
@@ -133,7 +144,7 @@ class Neighbours:
         loop = asyncio.get_running_loop()
         try:
             for _ in range(BITE):
-                frame, about = tap.socket.recvfrom(_LARGEST)
+                frame, about = tap.socket.recvfrom(LARGEST)
                 if about[2] != socket.PACKET_OUTGOING:
                     self._judge(tap.spot, frame)
         except BlockingIOError:
@@ -214,91 +225,45 @@ def _claim_v6(frame: bytes) -> tuple[bytes, bytes] | Rejected | None:
 # --- the kernel
 
 
-def _index(interface: str) -> int | None:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return None
-
-
-def _listen(spot: Spot, program: bytes) -> socket.socket | None:
-    """A socket that hears what the program passes; None where there is no Ethernet. OSError."""
-    # Of no protocol, which hears nothing, until the filter stands.
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    try:
-        if _mac(opened, spot.interface) is None:
-            opened.close()
-            return None
-        kept = ctypes.create_string_buffer(program)
-        code = struct.pack("HL", len(program) // _INSTRUCTION.size, ctypes.addressof(kept))
-        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, code)
-        opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        opened.bind((spot.interface, _PROTOCOLS[spot.family]))
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
 def _own_macs() -> frozenset[bytes]:
     """The MAC addresses of all Ethernet interfaces of this network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:  # closing a packet socket takes 10 ms
         found: list[bytes | None] = []
         for _, name in socket.if_nameindex():
             try:
-                found.append(_mac(asked, name))
+                found.append(mac_address(asked, name))
             except OSError:  # it went away
                 continue
     return frozenset(mac for mac in found if mac is not None)
 
 
-def _mac(asked: socket.socket, interface: str) -> bytes | None:
-    """None for what is no Ethernet: a loopback, a tunnel. OSError."""
-    _, kind, mac = _IFREQ.unpack(fcntl.ioctl(asked, _SIOCGIFHWADDR, _IFREQ.pack(os.fsencode(interface), 0, b"")))
-    return mac if kind == _ARPHRD_ETHER else None
-
-
-def _program(spot: Spot, addresses: Sequence[bytes]) -> bytes:
+def _program(spot: Spot, addresses: Sequence[bytes]) -> Program:
     """Classic BPF that passes what the claim of one of these addresses may be; offsets are from the Ethernet header.
 
     Of an IPv6 address its last four bytes are compared, and the rest by us.
     """
     ends = sorted({int.from_bytes(address[-4:]) for address in addresses})
     if spot.family == 4:
-        load = [(_LOAD_WORD, 0, 0, 28)]  # the sender's address
+        load = [(LOAD_WORD, 0, 0, 28)]  # the sender's address
     else:
         load = [
-            (_LOAD_BYTE, 0, 0, 20),  # next header
-            (_IF_EQUAL, 0, 3, 58),
-            (_LOAD_BYTE, 0, 0, 54),  # ICMPv6 type
-            (_IF_EQUAL, 2, 0, 136),
-            (_IF_EQUAL, 3, 0, 135),
-            (_RETURN, 0, 0, 0),
-            (_LOAD_WORD, 0, 0, 74),  # an advertisement's target
-            (_IF_ALWAYS, 0, 0, 1),
-            (_LOAD_WORD, 0, 0, 34),  # a solicitation's source
+            (LOAD_BYTE, 0, 0, 20),  # next header
+            (IF_EQUAL, 0, 3, 58),
+            (LOAD_BYTE, 0, 0, 54),  # ICMPv6 type
+            (IF_EQUAL, 2, 0, 136),
+            (IF_EQUAL, 3, 0, 135),
+            (RETURN, 0, 0, 0),
+            (LOAD_WORD, 0, 0, 74),  # an advertisement's target
+            (IF_ALWAYS, 0, 0, 1),
+            (LOAD_WORD, 0, 0, 34),  # a solicitation's source
         ]
-    match = [step for end in ends for step in ((_IF_EQUAL, 0, 1, end), (_RETURN, 0, 0, _LARGEST))]
-    match.append((_RETURN, 0, 0, 0))
+    match = [step for end in ends for step in ((IF_EQUAL, 0, 1, end), (RETURN, 0, 0, LARGEST))]
+    match.append((RETURN, 0, 0, 0))
     if len(ends) > _COMPARED_MOST:
-        match = [(_RETURN, 0, 0, _LARGEST)]
-    return b"".join(_INSTRUCTION.pack(*step) for step in (*load, *match))
+        match = [(RETURN, 0, 0, LARGEST)]
+    return (*load, *match)
 
 
 _COMPARED_MOST: Final = 500
 """A program has room in net.core.optmem_max (20 KiB on old kernels); for more addresses the kernel compares none."""
-_INSTRUCTION = struct.Struct("=HBBI")
-# linux/bpf_common.h: BPF_LD|BPF_W|BPF_ABS, BPF_LD|BPF_B|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_JMP|BPF_JA, BPF_RET|BPF_K.
-_LOAD_WORD, _LOAD_BYTE, _IF_EQUAL, _IF_ALWAYS, _RETURN = 0x20, 0x30, 0x15, 0x05, 0x06
-# linux/sockios.h, linux/if_arp.h; struct ifreq: a name, and here a struct sockaddr, of 40 bytes in all.
-_SIOCGIFHWADDR: Final = 0x8927
-_ARPHRD_ETHER: Final = 1
-_IFREQ = struct.Struct("=16sH6s16x")
-# asm-generic/socket.h, linux/if_packet.h, linux/if_ether.h: the socket module lacks them.
-_SO_ATTACH_FILTER: Final = 26
-_SOL_PACKET: Final = 263
-_PACKET_IGNORE_OUTGOING: Final = 23
 _PROTOCOLS: Final = {4: 0x0806, 6: 0x86DD}
-_LARGEST: Final = 2048
-_RECEIVE_BUFFER: Final = 64 * 1024
