@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from haagent.adapters.etcd import EtcdStore
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.host import sysctls
+from haagent.adapters.neighbours import Asker
 from haagent.adapters.netlink import held
 from haagent.api.bulletin import Bulletin
 from haagent.api.control import Access, CannotServeError, ControlServer, ControlService, Doors, Reading
@@ -25,6 +26,7 @@ from haagent.api.credentials import Credentials, CredentialsError
 from haagent.api.doctor import Host
 from haagent.api.operator import Operator
 from haagent.api.peers import GrpcPeers
+from haagent.api.reach import Reporter, targets
 from haagent.api.status import Around, Counted, GateState, NoPeerTable
 from haagent.api.witness import AgentWitness
 from haagent.config.build import Config, ControlSettings
@@ -75,6 +77,7 @@ class Serving:
         self.bulletin: Bulletin | None = None
         self._config = config
         self._node = node
+        self._asker: Asker | None = None
         self._control: ControlServer | None = None
         self._http: HttpService | None = None
         self._begun = asyncio.Event()
@@ -84,9 +87,17 @@ class Serving:
         """Begin to tell."""
         peers = NoPeerTable() if parts.peers is None else _Table(parts.peers)
         bulletin = Bulletin(
-            self._node, self.chronicle, peers, lambda counted: self._around(parts, counted), self._count
+            self._node,
+            self.chronicle,
+            peers,
+            lambda counted: self._around(parts, counted),
+            self._count,
+            Reporter(self._node, parts.pump.deliver),
         )
         self.bulletin = bulletin
+        if parts.peers is not None:  # without them nobody could say what it finds
+            self._asker = Asker(lambda: targets(self._node, boottime()), self._sources, bulletin.touch)
+            self._asker.start()
         self._keep(bulletin.publish(), "status")
         if self._config.http is not None:
             self._keep(self._serve_http(self._config.http, parts, bulletin), "http")
@@ -103,6 +114,8 @@ class Serving:
         """Tell nothing any more."""
         for task in self._tasks:
             task.cancel()
+        if self._asker is not None:
+            self._asker.close()
         if self._control is not None:
             await self._control.close()
 
@@ -160,6 +173,8 @@ class Serving:
 
     def _around(self, parts: Parts, counted: Mapping[str, Counted]) -> Around:
         counters = {f"{word}_{name}": count for word, some in parts.counters.items() for name, count in some.items()}
+        if self._asker is not None:
+            counters |= {f"reach_{name}": count for name, count in self._asker.counters.items()}
         if self._control is not None:
             counters |= {f"control_{name}": count for name, count in self._control.counters.items()}
         latencies = parts.store.latencies
@@ -174,7 +189,12 @@ class Serving:
             counted=counted,
             counters=counters,
             failsafe=self._failsafe(),
+            verdicts={} if self._asker is None else self._asker.verdicts,
         )
+
+    def _sources(self) -> Mapping[str, tuple[bytes | None, bytes | None]]:
+        """This host's addresses by interface, as the kernel has told the node."""
+        return {name: (one.v4, one.v6) for name, one in self._node.interfaces.items()}
 
     def _host(self, parts: Parts) -> Host:
         groups = self._node.rules.groups.values()

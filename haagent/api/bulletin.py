@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Final
 
 from haagent.api import status as statuses
+from haagent.api.reach import Reporter
 from haagent.api.status import Around, Counted, PeerTable
 from haagent.core.model import Alarm, Effect, Event, LeaseChanged, Listed, Meet, RoleChanged, Watched
 from haagent.core.node import Node
@@ -32,7 +33,8 @@ _SHOWN: Final = frozenset(Kind) - {Kind.LEASES, Kind.HISTORY}
 class Bulletin:
     """Made on the running event loop.
 
-    `around`: what surrounds the node now, by what was counted; `count`: what the kernel has of each group's addresses.
+    `around`: what surrounds the node now, by what was counted; `count`: what the kernel has of each group's addresses;
+    `reporter`: tells the node what its peers say of its addresses.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Bulletin:
         peers: PeerTable,
         around: Callable[[Mapping[str, Counted]], Around],
         count: Callable[[], Awaitable[Mapping[str, Counted]]],
+        reporter: Reporter,
     ) -> None:
         self._node = node
         self._chronicle = chronicle
         self._around = around
         self._count = count
+        self._reporter = reporter
         self._counted: Mapping[str, Counted] = {}
         self._peers = peers
         self._loop = asyncio.get_running_loop()
@@ -93,10 +97,11 @@ class Bulletin:
                 await asyncio.wait({self._changed}, timeout=interval)
 
     async def publish(self) -> None:
-        """Tell the peers how this node is, until cancelled."""
+        """Tell the peers how this node is, and the node what they say, until cancelled."""
         while True:
             version = self._version
             self._peers.publish(await self.own())
+            self._reporter.report(statuses.connected(self._peers))
             if version == self._version:
                 await asyncio.wait({self._changed}, timeout=PUBLISHED)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from haagent.core.units import MS, Duration, S
 from haagent.v1.control_pb2 import Finding
-from haagent.v1.status_pb2 import FAULT, MASTER, Member, Status
+from haagent.v1.status_pb2 import FAULT, MASTER, NO, Member, Status
 
 CLOCKS: Final = 2 * S
 """Wall clocks further apart than that make records, and scheduled switchovers, hard to understand."""
@@ -33,7 +33,7 @@ _ADVICE: Final = {
     "fencing": "see to that node by hand: what it held has no owner until that is confirmed",
     "unreadable": "somebody else writes there; delete the key that is named",
 }
-_SAID: Final = frozenset({"paused", "failsafe", "failsafe-missing"})
+_SAID: Final = frozenset({"paused", "failsafe", "failsafe-missing", "unreachable"})
 """Alarms that say what the status says as well."""
 
 
@@ -118,6 +118,9 @@ def _groups(status: Status) -> Iterator[Finding]:
         if len(set(masters)) > 1:
             text = f"{' and '.join(sorted(set(masters)))} both say that they are MASTER"
             yield _wrong(group.name, text, "if it lasts longer than a change of owner, look at both kernels at once")
+        if group.owner and group.answers == NO:
+            text = f"{group.owner} owns it, but {group.silence} (asked by {', '.join(group.unanswered)})"
+            yield _wrong(group.name, text, f"look at {group.owner}: its firewall, its gate, its cable")
         if not group.owner:
             yield _wrong(group.name, "has no owner", "look at the faults of its candidates, and at etcd")
     for role in status.self.groups:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from haagent.api.reach import Reach
 from haagent.api.witness import Said, Witness
 from haagent.core.claims import handed_by
 from haagent.core.records import Key, Kind, OwnerRecord
@@ -23,6 +24,10 @@ STEP: Final = 0.01
 """Seconds between two looks."""
 VERIFYING: Final[Duration] = 2 * S
 """What the nodes get to say how they are, once the record has changed."""
+REACHING: Final[Duration] = 4 * S
+"""What the other nodes get to say whether the new owner's addresses answer them."""
+UNASKED: Final[Duration] = 500 * MS
+"""After that long none of them asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,29 @@ class Follower:
         return value if isinstance(value, OwnerRecord) else None
 
     async def verify(self, before: Before, after: OwnerRecord, *, lives: bool = True) -> control_pb2.Move:
+        """What both kernels hold, and whether the new owner's addresses answer the other nodes on the wire.
+
+        Where no other node asks (no peers, no address to ask from), the kernels' word is all there is.
+        """
+        move = await self._kernels(before, after, lives)
+        if move.verified or move.known:
+            found = await self._reach(move)
+            if found.answers in (status_pb2.NO, status_pb2.PENDING):
+                move.verified, move.known = False, ""
+                move.unreachable = found.detail or "its addresses have not answered the other nodes yet"
+        return move
+
+    async def _reach(self, move: control_pb2.Move) -> Reach:
+        began = self._clock()
+        while True:
+            found = await self._witness.reach(move.group, move.to_epoch)
+            unasked = found.answers == status_pb2.ANSWERS_UNSPECIFIED
+            over = self._clock() >= began + (UNASKED if unasked else REACHING)
+            if over or found.answers in (status_pb2.YES, status_pb2.NO):
+                return found
+            await asyncio.sleep(STEP)
+
+    async def _kernels(self, before: Before, after: OwnerRecord, lives: bool) -> control_pb2.Move:
         """What the new owner and the old one say of their kernels, as soon as both say what was hoped for.
 
         An old one that can not be asked is not waited for if it is not thought to live, or has written the new record.

@@ -133,6 +133,9 @@ class Operator:
         text = moves.told(move)
         if move.verified or move.known:
             return Outcome(result=DONE, text=text, moves=[move])
+        if move.unreachable:
+            text += f"; {move.to_node} owns it, but {move.unreachable}"
+            return Outcome(result=FAILED, reason="unreachable", text=text, moves=[move])
         record = await self._follower.record(move.group)
         if record is not None and (record.epoch > move.to_epoch or record.clean):
             now = "was released again" if record.clean else f"went on to {record.node} by epoch {record.epoch}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final, Protocol
 
+from haagent.api.reach import Asked, asked, reach
 from haagent.core.lease import Held
 from haagent.core.model import GroupRules, Role, RouterRules, VirtualAddress
 from haagent.core.node import Node
@@ -17,6 +18,7 @@ from haagent.core.ownership import Owning
 from haagent.core.records import Intent, MemberValue, OwnerRecord
 from haagent.core.units import Duration, Instant, Wall
 from haagent.runtime.chronicle import Change, Chronicle, Moment
+from haagent.runtime.reached import Answers, Verdict
 from haagent.v1 import status_pb2
 
 
@@ -71,7 +73,7 @@ class Around:
     """When it is, and what surrounds the node.
 
     `etcd`: whether it answers; `renewal`: how long the last answered renewal took (None: none yet). `counted`: by
-    group, as the kernel says.
+    group, as the kernel says. `verdicts`: by group, what this node gets from addresses that another one owns.
     """
 
     cluster: str
@@ -84,6 +86,13 @@ class Around:
     counted: Mapping[str, Counted] = field(default_factory=dict[str, Counted])
     counters: Mapping[str, int] = field(default_factory=dict[str, int])
     failsafe: status_pb2.FailsafeStatus | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+
+
+def connected(peers: PeerTable) -> dict[str, status_pb2.NodeStatus]:
+    """What each peer says of itself that there is a stream with now."""
+    table = peers.table()
+    return {name: said for name, said in peers.statuses().items() if name in table and table[name].connected}
 
 
 def status(node: Node, around: Around, peers: PeerTable) -> status_pb2.Status:
@@ -91,13 +100,14 @@ def status(node: Node, around: Around, peers: PeerTable) -> status_pb2.Status:
     own = node_status(node, around)
     view, statuses = node.view, peers.statuses()
     said = {**statuses, node.rules.node: own}
+    roles = asked({**connected(peers), node.rules.node: own})
     names = sorted(node.rules.groups.keys() | {name for name in view.records if view.record(name) is not None})
     return status_pb2.Status(
         cluster=around.cluster,
         at_wall_ns=around.wall,
         at_boot_ns=around.boot,
         self=own,
-        groups=[_group(name, node, around, said) for name in names],
+        groups=[_group(name, node, around, said, roles.get(name, {})) for name in names],
         members=_members(node, around, peers.table(), statuses),
         changes=[_change(change) for change in around.chronicle.changes],
         paused_by=view.orders.paused,
@@ -168,6 +178,7 @@ def _role(name: str, node: Node, around: Around) -> status_pb2.GroupRole:
     standing = member.standings.get(name) if member is not None else None
     epoch = state.epoch if isinstance(state, Owning) else node.view.epochs.get(name, 0)
     answers, silent = voice.answers_since or _UNKNOWN, voice.silent_since or _UNKNOWN
+    verdict = None if isinstance(state, Owning) else around.verdicts.get(name)
     return status_pb2.GroupRole(
         group=name,
         role=_ROLES[node.roles[name]],
@@ -181,6 +192,9 @@ def _role(name: str, node: Node, around: Around) -> status_pb2.GroupRole:
         silent_since_wall_ns=silent.wall,
         addresses_held=len(counted.held),
         addresses_missing=len(counted.missing),
+        answers=_ANSWERS[verdict.answers] if verdict is not None else status_pb2.ANSWERS_UNSPECIFIED,
+        asked_epoch=verdict.epoch if verdict is not None else 0,
+        silent=verdict.silent if verdict is not None else (),
     )
 
 
@@ -200,7 +214,13 @@ def _lease(node: Node, around: Around) -> status_pb2.LeaseStatus:
     )
 
 
-def _group(name: str, node: Node, around: Around, said: Mapping[str, status_pb2.NodeStatus]) -> status_pb2.Group:
+def _group(
+    name: str,
+    node: Node,
+    around: Around,
+    said: Mapping[str, status_pb2.NodeStatus],
+    roles: Asked,
+) -> status_pb2.Group:
     view, record = node.view, node.view.record(name)
     message = status_pb2.Group(name=name, epoch=view.epochs.get(name, 0))
     if record is not None:
@@ -209,6 +229,9 @@ def _group(name: str, node: Node, around: Around, said: Mapping[str, status_pb2.
         message.reason = record.reason
         message.since_wall_ns = view.records[name].since
         message.candidates.extend(record.candidates)
+        found = reach(record.epoch, roles)
+        message.answers, message.silence = found.answers, found.silence
+        message.unanswered.extend(found.nodes)
     if (intent := view.intents.get(name)) is not None:
         message.intent.CopyFrom(intent_message(intent))
     if (group := node.rules.groups.get(name)) is not None:
@@ -281,6 +304,12 @@ def _change(change: Change) -> status_pb2.Change:
 
 
 _UNKNOWN: Final = Moment(0, 0)
+
+_ANSWERS: Final = {
+    Answers.PENDING: status_pb2.PENDING,
+    Answers.YES: status_pb2.YES,
+    Answers.NO: status_pb2.NO,
+}
 
 _ROLES: Final = {
     Role.INIT: status_pb2.INIT,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from haagent.api.planning import Pulse, Scene
-from haagent.api.status import PeerTable
+from haagent.api.reach import Reach, asked, reach
+from haagent.api.status import PeerTable, connected
 from haagent.core.node import Node
 from haagent.core.records import Key, Kind, LeaseValue
 from haagent.core.units import Duration, Instant, S
@@ -43,6 +44,10 @@ class Witness(Protocol):
 
     async def said(self, node: str) -> Said | None:
         """What that node says of itself; None if nobody can ask it."""
+        ...
+
+    async def reach(self, group: str, epoch: int) -> Reach:
+        """Whether the addresses of the node that owns the group by that epoch answer the other nodes."""
         ...
 
 
@@ -83,6 +88,10 @@ class AgentWitness:
         compared = peer.round_trip_ns > 0
         return Said(status, peer.clock_ahead_ns, peer.round_trip_ns // 2 if compared else None)
 
+    async def reach(self, group: str, epoch: int) -> Reach:
+        roles = asked({**connected(self._peers), self._node.rules.node: await self._own()})
+        return reach(epoch, roles.get(group, {}))
+
 
 class EtcdWitness:
     """Nobody but etcd: a lease that is rewritten while one looks is renewed, and of kernels nothing is known."""
@@ -112,3 +121,6 @@ class EtcdWitness:
 
     async def said(self, node: str) -> Said | None:  # noqa: ARG002 - whoever it is
         return None
+
+    async def reach(self, group: str, epoch: int) -> Reach:  # noqa: ARG002 - etcd knows of no packets
+        return Reach()

@@ -210,6 +210,7 @@ def _group(keys: RouterKeys | GroupKeys, routers: tuple[RouterRules, ...]) -> Gr
         windowed=not always and keys.fails_back is Failback.WINDOW,
         min_hold=keys.min_hold,
         damping=NEVER_DAMPED if keys.damping is None else Damping(keys.damping.losses, keys.damping.within),
+        on_unreachable=keys.on_unreachable,
     )
 
 

@@ -42,7 +42,7 @@ from haagent.config.values import (
     Whole,
     Word,
 )
-from haagent.core.model import Strangers
+from haagent.core.model import Strangers, Unreachable
 from haagent.core.units import MS, Duration, S
 from haagent.runtime.ports import Checksum, GateKind
 from haagent.runtime.windows import Window
@@ -131,6 +131,7 @@ class _Owned(_Section):
     failback_window: list[Annotated[Window, Times()]] = Field(default=[], max_length=100)
     min_hold: Annotated[Duration, Span(0, HOUR)] = 0
     damping: Annotated[DampingKeys | None, BeforeValidator(_given)] = None
+    on_unreachable: Annotated[Unreachable, Choice(tuple(Unreachable), Unreachable)] = Unreachable.ALARM
 
     @property
     def fails_back(self) -> Failback:

@@ -12,7 +12,7 @@ from haagent.core.view import View
 
 class Timer(NamedTuple):
     """What a timer is for: "renew", "watch" and "lapse" of the lease, "failsafe"; "group", "damping" (of a group),
-    "router" and "fence" (an incarnation) by name.
+    "reach" (of a group), "router" and "fence" (an incarnation) by name.
     """
 
     what: str

@@ -29,6 +29,8 @@ from haagent.core.model import (
 )
 from haagent.core.ownership import Decision, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.planning import Planning
+from haagent.core.reach import ReachReported, Unreachable
+from haagent.core.reachability import Reach
 from haagent.core.records import Candidate, OwnerRecord
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -47,6 +49,7 @@ class Groups:
         self.stopping = False
         self.fences = Fences(context)
         self._planning = Planning(context)
+        self._reach = Reach(context)
         self._offers: dict[str, Offer] = {}
         self._retiring: set[str] = set()
         self._context = context
@@ -117,6 +120,26 @@ class Groups:
             self._planning.window(event)
             self.decide(event.group)
 
+    def reported(self, event: ReachReported) -> None:
+        """The peers say whether what this node owns by that epoch answers them."""
+        state = self.states.get(event.group)
+        if not isinstance(state, Owning) or state.epoch != event.epoch:
+            return
+        self._reach.tell(event)
+        at = self._situation(event.group)
+        others = (node for node in at.view.members if node != at.rules.node)
+        release = at.group.on_unreachable is Unreachable.RELEASE
+        if event.silent and release and any(claims.able(at, node) for node in others):
+            self._reach.bar(event.group, event.silent)
+            self.assess(event.group)
+            self._membership.sync(self._renewals.lease)
+
+    def reachable_again(self, group: str) -> None:
+        """The time is over for which this node does not own the group, as it did not answer for it."""
+        self._reach.forget(group)
+        self.assess(group)
+        self._membership.sync(self._renewals.lease)
+
     def answered(self, event: Committed | Refused | Unanswered) -> None:
         """What the view makes of an answer to this group's question is known; now its waiting is over."""
         ask = event.ask
@@ -182,6 +205,7 @@ class Groups:
         if isinstance(after, Fencing):
             self.fences.ask(name)
         if isinstance(before, Owning) and not isinstance(after, Owning):
+            self._reach.left(name)
             self._speech.demote(self._context.rules.groups[name])
             self._speech.fit(self._context.rules.groups[name], not self._membership.faults[name])
             self._count_loss(name, after)
@@ -235,7 +259,7 @@ class Groups:
 
     def _banned(self, group: GroupRules) -> tuple[str, ...]:
         retiring = [self._context.rules.groups[name] for name in sorted(self._retiring)]
-        return fitness.banned(group, retiring, self.stopping)
+        return (*fitness.banned(group, retiring, self.stopping), *self._reach.faults(group.name))
 
     def assess_all(self) -> None:
         """What concerns every group's fitness has changed."""
@@ -261,6 +285,7 @@ class Groups:
         del self.roles[name]
         self._membership.forget(name)
         self._planning.forget(name)
+        self._reach.forget(name)
         groups = {key: group for key, group in self._context.rules.groups.items() if key != name}
         self._context.rules = replace(self._context.rules, groups=groups)
         self._speech.configure(groups)

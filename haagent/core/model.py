@@ -15,6 +15,7 @@ from haagent.core.asking import Asking as Asking  # noqa: PLC0414 - a word of th
 from haagent.core.fence import Fence, FenceConfirmed, FenceRefused, FenceTimedOut
 from haagent.core.heartbeat import HeartbeatReceived, Meet, PromiseReceived, SendHeartbeat, SendPromise
 from haagent.core.planned import NEVER_DAMPED, Damping, WallClockRead, WindowChanged
+from haagent.core.reach import ReachReported, Unreachable
 from haagent.core.records import Guard, Key, Put, Revision, Seen
 from haagent.core.units import MS, Duration, Instant, S
 
@@ -69,6 +70,7 @@ class GroupRules:
     windowed: bool = False
     min_hold: Duration = 0
     damping: Damping = NEVER_DAMPED
+    on_unreachable: Unreachable = Unreachable.ALARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ Event = (
     | FenceTimedOut
     | HeartbeatReceived
     | PromiseReceived
+    | ReachReported
     | WallClockRead
     | WindowChanged
     | RulesChanged

@@ -7,6 +7,7 @@ number of virtual routers. It reads no clock and does no I/O: two nodes fed the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from haagent.core import claims, fitness, promises, vrrp
@@ -48,6 +49,7 @@ from haagent.core.model import (
     WindowChanged,
 )
 from haagent.core.ownership import Fencing, GroupState, Owning
+from haagent.core.reach import ReachReported
 from haagent.core.records import Garbage, Key, Kind, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
@@ -113,6 +115,10 @@ class Node:
     @property
     def faults(self) -> dict[str, tuple[str, ...]]:
         return self._membership.faults
+
+    @property
+    def interfaces(self) -> Mapping[str, InterfaceChanged]:
+        return self._membership.interfaces
 
     @property
     def barred(self) -> dict[str, str]:
@@ -236,6 +242,8 @@ class Node:
             case PromiseReceived():
                 self._failsafe.promised(event)
                 self._rest_on_promises()
+            case ReachReported():
+                self._groups.reported(event)
             case WallClockRead(offset):
                 self._context.wall_ahead = offset
                 self._groups.decide_all()
@@ -273,6 +281,8 @@ class Node:
                 case "damping" if timer.name in self.groups:
                     self._groups.reconsider(timer.name)
                     self._groups.decide(timer.name)
+                case "reach" if timer.name in self.groups:
+                    self._groups.reachable_again(timer.name)
                 case _:
                     pass  # "lapse" was seen to before all else; the others are of what is gone
 

@@ -106,7 +106,7 @@ class Outcome(_message.Message):
     def __init__(self, result: _Optional[_Union[Result, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ...) -> None: ...
 
 class Move(_message.Message):
-    __slots__ = ("group", "from_node", "to_node", "from_epoch", "to_epoch", "gap_ns", "gap_error_ns", "verified", "known")
+    __slots__ = ("group", "from_node", "to_node", "from_epoch", "to_epoch", "gap_ns", "gap_error_ns", "verified", "known", "unreachable")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     FROM_NODE_FIELD_NUMBER: _ClassVar[int]
     TO_NODE_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +116,7 @@ class Move(_message.Message):
     GAP_ERROR_NS_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     group: str
     from_node: str
     to_node: str
@@ -125,7 +126,8 @@ class Move(_message.Message):
     gap_error_ns: int
     verified: bool
     known: str
-    def __init__(self, group: _Optional[str] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ..., from_epoch: _Optional[int] = ..., to_epoch: _Optional[int] = ..., gap_ns: _Optional[int] = ..., gap_error_ns: _Optional[int] = ..., verified: _Optional[bool] = ..., known: _Optional[str] = ...) -> None: ...
+    unreachable: str
+    def __init__(self, group: _Optional[str] = ..., from_node: _Optional[str] = ..., to_node: _Optional[str] = ..., from_epoch: _Optional[int] = ..., to_epoch: _Optional[int] = ..., gap_ns: _Optional[int] = ..., gap_error_ns: _Optional[int] = ..., verified: _Optional[bool] = ..., known: _Optional[str] = ..., unreachable: _Optional[str] = ...) -> None: ...
 
 class SwitchoverRequest(_message.Message):
     __slots__ = ("group", "to", "by", "not_before_wall_ns", "expires_wall_ns", "wait_ms", "from_epoch", "force")

@@ -14,14 +14,25 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BACKUP: _ClassVar[Role]
     MASTER: _ClassVar[Role]
     FAULT: _ClassVar[Role]
+
+class Answers(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWERS_UNSPECIFIED: _ClassVar[Answers]
+    PENDING: _ClassVar[Answers]
+    YES: _ClassVar[Answers]
+    NO: _ClassVar[Answers]
 ROLE_UNSPECIFIED: Role
 INIT: Role
 BACKUP: Role
 MASTER: Role
 FAULT: Role
+ANSWERS_UNSPECIFIED: Answers
+PENDING: Answers
+YES: Answers
+NO: Answers
 
 class GroupRole(_message.Message):
-    __slots__ = ("group", "role", "state", "epoch", "priority", "faults", "answers_since_boot_ns", "silent_since_boot_ns", "answers_since_wall_ns", "silent_since_wall_ns", "addresses_held", "addresses_missing")
+    __slots__ = ("group", "role", "state", "epoch", "priority", "faults", "answers_since_boot_ns", "silent_since_boot_ns", "answers_since_wall_ns", "silent_since_wall_ns", "addresses_held", "addresses_missing", "answers", "asked_epoch", "silent")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +45,9 @@ class GroupRole(_message.Message):
     SILENT_SINCE_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_HELD_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_MISSING_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ASKED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     group: str
     role: Role
     state: str
@@ -46,7 +60,10 @@ class GroupRole(_message.Message):
     silent_since_wall_ns: int
     addresses_held: int
     addresses_missing: int
-    def __init__(self, group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., priority: _Optional[int] = ..., faults: _Optional[_Iterable[str]] = ..., answers_since_boot_ns: _Optional[int] = ..., silent_since_boot_ns: _Optional[int] = ..., answers_since_wall_ns: _Optional[int] = ..., silent_since_wall_ns: _Optional[int] = ..., addresses_held: _Optional[int] = ..., addresses_missing: _Optional[int] = ...) -> None: ...
+    answers: Answers
+    asked_epoch: int
+    silent: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, group: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., priority: _Optional[int] = ..., faults: _Optional[_Iterable[str]] = ..., answers_since_boot_ns: _Optional[int] = ..., silent_since_boot_ns: _Optional[int] = ..., answers_since_wall_ns: _Optional[int] = ..., silent_since_wall_ns: _Optional[int] = ..., addresses_held: _Optional[int] = ..., addresses_missing: _Optional[int] = ..., answers: _Optional[_Union[Answers, str]] = ..., asked_epoch: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
     __slots__ = ("node", "incarnation", "release", "groups", "lease", "failsafe", "gate", "alarms", "stopping", "started_wall_ns", "etcd", "at_boot_ns", "at_wall_ns")
@@ -146,7 +163,7 @@ class Alarm(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., subject: _Optional[str] = ..., detail: _Optional[str] = ..., since_wall_ns: _Optional[int] = ...) -> None: ...
 
 class Group(_message.Message):
-    __slots__ = ("name", "owner", "last_owner", "epoch", "reason", "since_wall_ns", "candidates", "addresses", "routers", "intent")
+    __slots__ = ("name", "owner", "last_owner", "epoch", "reason", "since_wall_ns", "candidates", "addresses", "routers", "intent", "answers", "unanswered", "silence")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     LAST_OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +174,9 @@ class Group(_message.Message):
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ROUTERS_FIELD_NUMBER: _ClassVar[int]
     INTENT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERED_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: str
     last_owner: str
@@ -167,7 +187,10 @@ class Group(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[str]
     routers: _containers.RepeatedCompositeFieldContainer[Router]
     intent: Intent
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[str] = ..., last_owner: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[str] = ..., since_wall_ns: _Optional[int] = ..., candidates: _Optional[_Iterable[str]] = ..., addresses: _Optional[_Iterable[str]] = ..., routers: _Optional[_Iterable[_Union[Router, _Mapping]]] = ..., intent: _Optional[_Union[Intent, _Mapping]] = ...) -> None: ...
+    answers: Answers
+    unanswered: _containers.RepeatedScalarFieldContainer[str]
+    silence: str
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[str] = ..., last_owner: _Optional[str] = ..., epoch: _Optional[int] = ..., reason: _Optional[str] = ..., since_wall_ns: _Optional[int] = ..., candidates: _Optional[_Iterable[str]] = ..., addresses: _Optional[_Iterable[str]] = ..., routers: _Optional[_Iterable[_Union[Router, _Mapping]]] = ..., intent: _Optional[_Union[Intent, _Mapping]] = ..., answers: _Optional[_Union[Answers, str]] = ..., unanswered: _Optional[_Iterable[str]] = ..., silence: _Optional[str] = ...) -> None: ...
 
 class Router(_message.Message):
     __slots__ = ("name", "vrid", "version", "interface", "addresses")

@@ -1,4 +1,4 @@
-"""Whether another host's address answers is found out on the wire: both families, each way in which it may not answer."""
+"""Whether another host's address answers is found out on the wire: both families, and each way of not answering."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from haagent.core.model import Role
 from haagent.core.units import Instant, S
 from haagent.runtime.meters import Histogram, Meters
 from haagent.runtime.ports import GateKind
-from haagent.v1.status_pb2 import Member, NodeStatus, Status
+from haagent.v1.status_pb2 import NO, Member, NodeStatus, Status
 from haagent.v1.status_pb2 import Role as RoleName
 from haagent.wire.rejection import Reason
 
@@ -102,6 +102,9 @@ def _groups(status: Status, meters: Meters, now: Instant) -> Iterator[Metric]:
     missing = ((name, each.addresses_missing) for name, each in roles.items())
     help_text = "Addresses of the group that this node's kernel has not; all of them where it does not own."
     yield _gauges("haagent_group_addresses_missing", help_text, ("group",), missing)
+    help_text = "1: no other node gets an answer from the addresses of the group's owner."
+    silent = ((each.name, each.answers == NO) for each in status.groups if each.name in roles)
+    yield _gauges("haagent_group_unreachable", help_text, ("group",), silent)
     help_text = "Nodes that say that they are MASTER, of those that this one hears; more than 1: two owners."
     masters = _masters(status)
     yield _gauges("haagent_group_masters", help_text, ("group",), ((name, masters[name]) for name in roles))

@@ -46,7 +46,8 @@ class Facts:
     """`answered`: the node that answered, empty for etcd. `two_owners`: by group, who all say that they own it.
 
     `without_owner`: by group, why. `failsafe`: by node that lives on promises, how much longer at most. `elsewhere`:
-    nodes that see somebody else have an address of theirs, and what they see.
+    nodes that see somebody else have an address of theirs, and what they see. `unreachable`: by group whose owner does
+    not answer the other nodes, how.
     """
 
     cluster: str
@@ -60,12 +61,13 @@ class Facts:
     scheduled: tuple[Scheduled, ...] = ()
     etcd_away: tuple[str, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
+    unreachable: Mapping[str, str] = field(default_factory=dict[str, str])
     alarms: int = 0
 
     @property
     def unhealthy(self) -> bool:
-        """Whether there is a group that nobody owns, or more than one."""
-        return bool(self.two_owners or self.without_owner)
+        """Whether there is a group that nobody owns, more than one node owns, or whose owner does not answer."""
+        return bool(self.two_owners or self.without_owner or self.unreachable)
 
 
 def facts(status: pb.Status, group: str | None = None) -> Facts:
@@ -93,6 +95,7 @@ def facts(status: pb.Status, group: str | None = None) -> Facts:
             for alarm in each.alarms
             if alarm.kind == "address-elsewhere"
         ),
+        unreachable={each.name: _silence(each) for each in groups if each.owner and each.answers == pb.NO},
         alarms=sum(len(each.alarms) for each in said.values()),
     )
 
@@ -133,6 +136,8 @@ def _by_word(group: pb.Group, member: pb.Member, own: pb.NodeStatus, role: pb.Gr
     marks += ["drained"] * member.drained + ["stopping"] * own.stopping
     if role.role == pb.MASTER and role.addresses_missing:
         marks.append(f"{role.addresses_missing} addresses missing")
+    if role.role == pb.MASTER and member.node == group.owner and group.answers == pb.NO:
+        marks.append("unreachable")
     return Row(
         group=group.name,
         node=member.node,
@@ -169,6 +174,10 @@ def _masters(group: str, said: Mapping[str, pb.NodeStatus]) -> tuple[str, ...]:
             node for node, own in said.items() for each in own.groups if (each.group, each.role) == (group, pb.MASTER)
         )
     )
+
+
+def _silence(group: pb.Group) -> str:
+    return f"{group.owner} owns it, but {group.silence} (asked by {', '.join(group.unanswered)})"
 
 
 def _ownerless(group: pb.Group, said: Mapping[str, pb.NodeStatus]) -> str:

@@ -44,6 +44,7 @@ def marks(found: Facts) -> list[Note]:
     ]
     lines += [Note(f"ADDRESS ELSEWHERE, as {node} hears: {what}", loud=True) for node, what in found.elsewhere]
     lines += [Note(f"NO OWNER of {group}: {why}", loud=True) for group, why in found.without_owner.items()]
+    lines += [Note(f"UNREACHABLE {group}: {how}", loud=True) for group, how in found.unreachable.items()]
     lines += [
         Note(
             f"FAILSAFE on {node}: etcd is away, all candidates promise to wait; at most {short(left)} more", True, node
@@ -70,6 +71,7 @@ def as_data(found: Facts, now: Wall) -> dict[str, Any]:
         "paused_by": found.paused_by or None,
         "two_owners": {group: list(nodes) for group, nodes in found.two_owners.items()},
         "without_owner": dict(found.without_owner),
+        "unreachable": dict(found.unreachable),
         "failsafe": {node: {"left_ms": left // MS} for node, left in found.failsafe.items()},
         "etcd_away": list(found.etcd_away),
         "drained": list(found.drained),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from haagent.api.operator import Operator
 from haagent.api.planning import Pulse, Scene
+from haagent.api.reach import Reach
 from haagent.api.witness import Said
 from haagent.core.records import Guard, HistoryEntry, Key, Kind, OwnerRecord, Put, Seen, Value
 from haagent.core.units import MS, S
@@ -81,6 +82,7 @@ class Nodes:
     def __init__(self) -> None:
         self.dead: set[str] = set()
         self.says: dict[str, Said] = {}
+        self.reaches = [Reach()]
 
     async def pulses(self, scene: Scene) -> Mapping[str, Pulse]:
         return {f"{node}1": Pulse(0) for node in scene.members if node not in self.dead}
@@ -90,6 +92,10 @@ class Nodes:
 
     async def said(self, node: str) -> Said | None:
         return self.says.get(node)
+
+    async def reach(self, group: str, epoch: int) -> Reach:
+        assert group == "web"
+        return self.reaches.pop(0) if len(self.reaches) > 1 else self.reaches[0]
 
     def owns(self, node: str, epoch: int, since: int, *, ahead: int = 0, error: int | None = 0) -> None:
         role = status_pb2.GroupRole(

@@ -75,6 +75,7 @@ def test_list_json_and_yaml(served: Served):
         "two_owners": {},
         "elsewhere": [],
         "without_owner": {},
+        "unreachable": {},
         "failsafe": {},
         "etcd_away": [],
         "drained": ["n2"],
