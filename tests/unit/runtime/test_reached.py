@@ -37,14 +37,14 @@ def answer(
             reached.echoed(compared)
 
 
-def rounds_without_answer(reached: Reached, since: Instant, **answered: bool) -> Instant:
-    """Rounds until silence is believed; returns the time."""
+def rounds_without_echo(reached: Reached, since: Instant, *, control: bool | None = None) -> Instant:
+    """Rounds until silence is believed; returns the time. `control`: the MAC address answers, and so does the owner."""
     now = since
     while now < since + PATIENCE + (MISSES + 1) * SOON:
-        if answered:
-            answer(reached, now, **answered)
-        else:
+        if control is None:
             reached.begin(now, ALL)
+        else:
+            answer(reached, now, echo=False, control=control)
         now += SOON
     return now
 
@@ -83,14 +83,14 @@ def test_silence_is_believed_after_several_rounds_and_some_time():
     for step in range(1, MISSES):
         reached.begin(S + step * SOON, ALL)
     assert reached.verdicts(S + MISSES * SOON)["web"].answers is Answers.YES, "a second of loss is no verdict"
-    now = rounds_without_answer(reached, 2 * S)
+    now = rounds_without_echo(reached, 2 * S)
     verdict = reached.verdicts(now)["web"]
     assert verdict == Verdict(7, Answers.NO, ("10.0.0.100 answers no ARP on eth0",))
 
 
 def test_what_falls_silent_and_answers_again_is_reached_at_once():
     reached = following()
-    now = rounds_without_answer(reached, 0)
+    now = rounds_without_echo(reached, 0)
     assert reached.verdicts(now)["web"].answers is Answers.NO
     answer(reached, now + OFTEN)
     assert reached.verdicts(now + OFTEN)["web"] == Verdict(7, Answers.YES)
@@ -98,20 +98,22 @@ def test_what_falls_silent_and_answers_again_is_reached_at_once():
 
 def test_arp_alone_is_enough_where_the_owner_answers_no_echo_at_all():
     reached = following()
-    now = rounds_without_answer(reached, 0, echo=False, control=False)
+    now = rounds_without_echo(reached, 0, control=False)
     assert reached.verdicts(now)["web"].answers is Answers.YES
 
 
 def test_arp_alone_is_not_enough_where_the_owner_answers_echoes_for_itself():
     reached = following()
-    now = rounds_without_answer(reached, 0, echo=False, control=True)
+    now = rounds_without_echo(reached, 0, control=True)
     silent = ("10.0.0.100 answers ARP, but no ICMP echo requests on eth0",)
     assert reached.verdicts(now)["web"] == Verdict(7, Answers.NO, silent)
 
 
 def test_a_group_answers_only_with_all_of_its_addresses():
     reached = following(target(), target(OTHER))
-    now = rounds_without_answer(reached, 0, echo=True)
+    now = rounds_without_echo(reached, 0)
+    answer(reached, now + OFTEN)
+    now += OFTEN
     assert reached.verdicts(now)["web"] == Verdict(7, Answers.NO, ("10.0.0.101 answers no ARP on eth0",))
 
 
@@ -156,7 +158,7 @@ def test_a_late_echo_of_an_earlier_round_changes_nothing():
     reached.begin(0, ALL)
     [(_, own, compared)] = reached.resolved("eth0", ADDRESS.address, MAC)
     reached.echoed(compared)
-    now = rounds_without_answer(reached, SOON)
+    now = rounds_without_echo(reached, SOON)
     assert reached.verdicts(now)["web"].answers is Answers.NO
     reached.echoed(own)
     assert reached.verdicts(now)["web"].answers is Answers.NO
