@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -31,17 +31,19 @@ from haagent.lab.etcd import Etcd
 from haagent.lab.etcd_setup import Place, Recipe, make_tls
 from haagent.lab.faults import Direction, Drop, around, between
 from haagent.lab.host import Host
-from haagent.lab.prober import DEFAULT_STEP, Asking, Prober
+from haagent.lab.prober import DEFAULT_STEP, Asker, Prober
+from haagent.lab.probing import PathOrders
 from haagent.lab.process import Launcher
 from haagent.lab.signals import Deferred, end_on_sigterm
 from haagent.lab.switch import Fault, Switch
-from haagent.lab.topology import Network, Station
+from haagent.lab.topology import Extra, Network, Port, Station
 
 
 class Lab:
     """Hosts `n1`.. , etcd members `e1`.. (none, one or three) and the client `c1`; a context manager.
 
     `seed` seeds `random`, for whoever lets chance choose (the kernel's dice for packet loss are its own).
+    `extras` are what every host has beside its two interfaces.
     `logs` is a directory in which every process's output stays; without it, logs are kept only if an
     exception ends the block, and its note says where. `tls` has etcd's clients speak TLS.
 
@@ -56,7 +58,10 @@ class Lab:
         seed: int | None = None,
         logs: Path | None = None,
         tls: bool = False,
+        extras: Collection[Extra] = (),
     ) -> None:
+        if extras and hosts > topology.MOST_WITH_EXTRAS:
+            raise LabError(f"{hosts} hosts with extras: must be at most {topology.MOST_WITH_EXTRAS}")
         if not 1 <= hosts <= topology.MOST_HOSTS:
             raise LabError(f"{hosts} hosts: must be 1 to {topology.MOST_HOSTS}")
         if etcd not in (0, 1, 3):
@@ -64,10 +69,12 @@ class Lab:
         self.seed = random.randrange(1 << 32) if seed is None else seed
         self.random = random.Random(self.seed)
         self._prefix = namespaces.new_prefix()
+        given = frozenset(extras)
         self._stations = [
-            *(topology.host(index + 1) for index in range(hosts)),
+            *(topology.host(index + 1, given) for index in range(hosts)),
             *(topology.etcd_station(index + 1) for index in range(etcd)),
             topology.client(),
+            topology.observer(),
         ]
         self._tls = tls
         self._logs = logs
@@ -118,21 +125,45 @@ class Lab:
         """What is in force, oldest first."""
         return tuple(self._switch.faults)
 
-    def probe(self, vips: Sequence[str], *, step: Duration = DEFAULT_STEP, udp: bool = False) -> Prober:
-        """Have the client ask every host for these addresses from now on, by UDP too if wanted, until the prober is
-        stopped or the lab ends.
-        """
+    def probe(self, vips: Sequence[str], *, step: Duration = DEFAULT_STEP) -> Prober:
+        """Have the client ask every host for these addresses from now on, until it is stopped or the lab ends."""
+        return self._probe(vips, step, {})
+
+    def observe(self, vips: Sequence[str], *, step: Duration = DEFAULT_STEP) -> Prober:
+        """As `probe`, and have every host asked by every path that a client may use."""
+        paths = (each for host in self.hosts for each in self._paths(host))
+        return self._probe(vips, step, dict(paths))
+
+    def _probe(self, vips: Sequence[str], step: Duration, paths: Mapping[str, PathOrders]) -> Prober:
         self._probers += 1
         directory = self.directory / f"prober-{self._probers}"
         directory.mkdir()
         return Prober(
             self.client.spawn,
             directory,
-            addresses=(self.client.ip, self.client.ip6),
+            asker=Asker(self.client.namespace, self.client.ip, self.client.ip6, step),
             vips=vips,
-            hosts={host.mac: host.name for host in self.hosts},
-            asking=Asking(step, udp),
+            hosts={host.name: host.mac for host in self.hosts},
+            paths=paths,
         )
+
+    def _paths(self, host: Host) -> Iterator[tuple[str, PathOrders]]:
+        """The cables by which a host is asked, by name, each with the MAC addresses that are at its other end."""
+        askers = {port.network: port for port in topology.observer().ports}
+        for port in host.station.ports:
+            if port.network is not Network.CONTROL:
+                macs = [port.mac]
+                if port.interface == "eth0" and Extra.MACVLAN in host.station.extras:
+                    macs.append(topology.macvlan_mac(host.station))
+                asker = askers[port.network]
+                yield f"{host.name} {port.interface}", _path(host, self._switch.namespace, port.name, asker, macs)
+        if Extra.CONTAINER in host.station.extras:
+            (asker,) = topology.container(int(host.name[1:])).ports
+            macs = [topology.container_side_mac(host.station)]
+            yield f"{host.name} container", _path(host, self._container(host.station), "eth0", asker, macs)
+
+    def _container(self, station: Station) -> str:
+        return f"{self._prefix}-k{station.name[1:]}"
 
     # Faults. Each is in force when its method returns; `Fault.moment` says when it began.
 
@@ -200,7 +231,7 @@ class Lab:
         def boot() -> None:
             namespaces.create([host.namespace])
             self._switch.plug([(host.station, host.namespace)])
-            _configure(host.station, host.namespace)
+            self._configure(host.station, host.namespace)
 
         fault.before_undo = boot
         return fault
@@ -237,12 +268,13 @@ class Lab:
 
         names = {station.name: f"{self._prefix}-{station.name}" for station in self._stations}
         switch = f"{self._prefix}-sw"
-        self._cleanup.callback(namespaces.destroy, [*names.values(), switch])
-        namespaces.create([switch, *names.values()])
+        inside = [self._container(station) for station in self._stations if Extra.CONTAINER in station.extras]
+        self._cleanup.callback(namespaces.destroy, [*inside, *names.values(), switch])
+        namespaces.create([switch, *inside, *names.values()])
         self._switch = Switch(switch)
         self._switch.build([(station, names[station.name]) for station in self._stations])
         for station in self._stations:
-            _configure(station, names[station.name])
+            self._configure(station, names[station.name])
 
         launcher = Launcher()
         self._cleanup.callback(launcher.close)
@@ -250,6 +282,17 @@ class Lab:
             station.name: Host(station, names[station.name], launcher, self.logs) for station in self._stations
         }
         self._etcd = self._start_etcd(launcher)
+
+    def _configure(self, station: Station, namespace: str) -> None:
+        ip_batch(topology.station_commands(station), namespace=namespace)
+        namespaces.set_sysctls(namespace, _NO_LIMITS)
+        if Extra.ROUTED in station.extras or Extra.CONTAINER in station.extras:
+            namespaces.set_sysctls(namespace, _ROUTER)
+        if Extra.CONTAINER in station.extras:
+            container, index = self._container(station), int(station.name[1:])
+            ip_batch(topology.container_commands(station, container), namespace=namespace)
+            own = (*topology.station_commands(topology.container(index)), *topology.routes_of_container(index))
+            ip_batch(own, namespace=container)
 
     def _start_etcd(self, launcher: Launcher) -> Etcd:
         members = [host for name, host in self._hosts.items() if name.startswith("e")]
@@ -270,9 +313,17 @@ class Lab:
             error.add_note(f"the lab's logs are kept in {kept}")
 
 
-def _configure(station: Station, namespace: str) -> None:
-    ip_batch(topology.station_commands(station), namespace=namespace)
-    namespaces.set_sysctls(namespace, _NO_LIMITS)
+def _path(host: Host, namespace: str, interface: str, asker: Port, macs: Sequence[str]) -> PathOrders:
+    ipv4, ipv6 = (address.partition("/")[0] for address in asker.addresses)
+    return PathOrders(
+        host=host.name,
+        namespace=namespace,
+        interface=interface,
+        asker=asker.mac.replace(":", ""),
+        ipv4=ipv4,
+        ipv6=ipv6,
+        macs=[mac.replace(":", "") for mac in macs],
+    )
 
 
 # An answer every millisecond or two is not a flood.
@@ -281,3 +332,4 @@ _NO_LIMITS = {
     "net/ipv4/icmp_ratemask": "0",
     "net/ipv6/icmp/ratelimit": "0",
 }
+_ROUTER = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}

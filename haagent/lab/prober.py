@@ -17,18 +17,20 @@ from haagent.core.units import MS, Duration, Instant
 from haagent.lab import sightings
 from haagent.lab.commands import LabError
 from haagent.lab.probes import Kind
-from haagent.lab.probing import Orders, Statistics
+from haagent.lab.probing import PERIOD, QUESTIONS, Orders, PathOrders, Statistics
 from haagent.lab.process import Process
-from haagent.lab.timeline import DEFAULT_JOIN, Answer, Blind, Timeline
+from haagent.lab.timeline import DEFAULT_JOIN, WIRE, Answer, Blind, Timeline
 
 DEFAULT_STEP: Duration = 2 * MS
 
 
-class Asking(NamedTuple):
-    """How it is asked: every `step`, and by UDP too if wanted."""
+class Asker(NamedTuple):
+    """The client: its namespace, its addresses, and how often it asks."""
 
+    namespace: str
+    ipv4: str
+    ipv6: str
     step: Duration = DEFAULT_STEP
-    udp: bool = False
 
 
 T = TypeVar("T")
@@ -48,31 +50,35 @@ class Prober:
         spawn: Spawn,
         directory: Path,
         *,
-        addresses: tuple[str, str],
+        asker: Asker,
         vips: Sequence[str],
         hosts: Mapping[str, str],
-        asking: Asking,
+        paths: Mapping[str, PathOrders],
     ) -> None:
         """Return when probing has begun.
 
-        `directory` is for its files, `addresses` are the client's own (IPv4, IPv6), `hosts` maps MAC
-        addresses (`02:77:..`) to names.
+        `directory` is for its files, `hosts` are the hosts' MAC addresses (`02:77:..`) and `paths` what is asked beside
+        the client's own wire, both by name.
         """
         self.vips = tuple(vips)
-        self._names = {bytes.fromhex(mac.replace(":", "")): name for mac, name in hosts.items()}
+        self._hosts = tuple(hosts)
+        self._paths = (WIRE, *paths)
+        # Each kind of question comes again after so long; two that got lost do not split a run.
+        self._join_paths = 3 * PERIOD * len(QUESTIONS) * asker.step
         self._answers: list[Answer] = []
         self._blind: list[Blind] = []
         self._began: Instant | None = None
         self._record = directory / "record"
         self._statistics_path = directory / "statistics.json"
         orders = Orders(
+            namespace=asker.namespace,
             interface="eth0",
-            ipv4=addresses[0],
-            ipv6=addresses[1],
+            ipv4=asker.ipv4,
+            ipv6=asker.ipv6,
             vips=list(vips),
-            targets=[mac.hex() for mac in self._names],
-            step=asking.step,
-            udp=asking.udp,
+            hosts={name: mac.replace(":", "") for name, mac in hosts.items()},
+            paths=list(paths.values()),
+            step=asker.step,
             record=str(self._record),
             statistics=str(self._statistics_path),
         )
@@ -95,7 +101,7 @@ class Prober:
         self._read()
         assert self._began is not None
         watched = (self._began, max(self._last_seen, self._began))
-        timeline = Timeline(self._answers, join=join, blind=self._blind, watched=watched)
+        timeline = Timeline(self._answers, join=join, join_paths=self._join_paths, blind=self._blind, watched=watched)
         if since is None and until is None:
             return timeline
         return timeline.between(watched[0] if since is None else since, watched[1] if until is None else until)
@@ -109,7 +115,7 @@ class Prober:
         other_than: str | None = None,
         timeout: float = 10.0,
     ) -> Answer:
-        """The first answer for `vip` after an instant, by anybody, by `node`, or by anybody `other_than` one.
+        """The first answer to the client after an instant, by anybody, by `node`, or by anybody `other_than` one.
 
         Waits for it if there is none yet; LabError after `timeout` seconds.
         """
@@ -123,6 +129,7 @@ class Prober:
                     answer
                     for answer in map(self._answers.__getitem__, fresh)
                     if answer.vip == vip
+                    and answer.path == WIRE
                     and answer.at > after
                     and node in (None, answer.node)
                     and answer.node != other_than
@@ -134,9 +141,9 @@ class Prober:
         return self._until(look, timeout=timeout, what=f"no answer for {vip} {whose} after {after}")
 
     def latest(self, vip: str) -> Answer | None:
-        """The answer for `vip` that came in last, by now."""
+        """The answer to the client that came in last, by now."""
         self._read()
-        return next((answer for answer in reversed(self._answers) if answer.vip == vip), None)
+        return next((each for each in reversed(self._answers) if each.vip == vip and each.path == WIRE), None)
 
     def stop(self) -> Statistics:
         """End probing; what was seen stays readable."""
@@ -174,5 +181,7 @@ class Prober:
             elif seen.kind == sightings.BLIND:
                 self._blind.append(Blind(seen.at, seen.until()))
             elif seen.kind != sightings.ASKED:
-                node = self._names.get(seen.mac) or seen.mac.hex(":")
-                self._answers.append(Answer(seen.at, self.vips[seen.vip], node, Kind(seen.kind)))
+                node = seen.mac.hex(":") if seen.host == sightings.STRANGER else self._hosts[seen.host]
+                self._answers.append(
+                    Answer(seen.at, self.vips[seen.vip], node, Kind(seen.kind), self._paths[seen.path])
+                )

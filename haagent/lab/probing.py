@@ -1,57 +1,78 @@
-"""The probing process: `python -m haagent.lab.probing`, its orders as one JSON argument, run inside the
-client.
+"""The probing process: `python -m haagent.lab.probing`, its orders as one JSON argument, run as root.
 
-Every `step` it sends all probes and then sleeps until the next step or an answer. It runs under SCHED_FIFO
-where that is allowed, so that the noise of the machine does not blind it, and always leaves a quarter of a
-step to others.
+Every `step` it asks for all addresses on the client's own wire, and then sleeps until the next step or an answer. On
+every other path that a client may use it asks as well, by a cable of the host's own: so that host is asked whatever
+lies between it and the client, and its answers are its own whatever MAC address it has. Each path has its turn once in
+`PERIOD` steps, with one kind of question after the other. The process runs under SCHED_FIFO where that is allowed, so
+that the noise of the machine does not blind it, and always leaves a quarter of a step to others.
 
-When was an answer given? Echoes and refused datagrams are dated by when they were asked, which they bring back: the
-host answered between then and a round trip later (0.1 ms here). ARP and ND answers bring no date; the kernel
-stamps their arrival, before any queueing behind a sleeping prober. That stamp is of the wall clock, so its
-distance from CLOCK_BOOTTIME is measured at every step. SIGTERM ends it; then it hears the last answers, and writes its
-statistics.
+When was an answer given? Most are dated by when they were asked, which they bring back: the host answered between then
+and a round trip later (0.1 ms here). ARP and ND answers bring no date; the kernel stamps their arrival, before any
+queueing behind a sleeping prober. That stamp is of the wall clock, so its distance from CLOCK_BOOTTIME is measured at
+every step. SIGTERM ends it; then it hears the last answers, and writes its statistics.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
 import select
 import signal
-import socket
-import struct
 import sys
 import time
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import BinaryIO, Final, TypedDict
+from typing import BinaryIO, Final, Protocol, TypedDict
 
 from haagent.core.units import MS, Duration, Instant
 from haagent.lab import probes, sightings
 from haagent.lab.commands import now
+from haagent.lab.packets import Wire
 
 BLIND_AFTER: Final = 5 * MS
 """A step that is late by more than this is recorded as blindness."""
+PERIOD: Final = 2
+"""Each path is asked once in so many steps."""
+QUESTIONS: Final = (probes.Neighbour, probes.Echo, probes.Datagram, probes.Connection)
+"""What a path is asked, one after the other."""
 LINGER: Final[Duration] = 50 * MS
 """How long it listens after it last asked: what is on its way by then is not lost."""
 _MOST_TRIPS: Final = 1_000_000
+_MOST_MACS: Final = 4
+
+
+class PathOrders(TypedDict):
+    """One path: a cable to `host`, whose interfaces at its end have these MAC addresses; and in whose name to ask."""
+
+    host: str
+    namespace: str
+    interface: str
+    asker: str
+    ipv4: str
+    ipv6: str
+    macs: list[str]
 
 
 class Orders(TypedDict):
-    """What to probe, and where to write. MAC addresses as hex digits, `step` in nanoseconds."""
+    """What to probe, and where to write. MAC addresses as hex digits, `step` in nanoseconds.
 
+    `namespace`, `interface`, `ipv4` and `ipv6` are the client's; `hosts` are the MAC addresses of each host's own
+    interface there, by name.
+    """
+
+    namespace: str
     interface: str
     ipv4: str
     ipv6: str
     vips: list[str]
-    targets: list[str]
+    hosts: dict[str, str]
+    paths: list[PathOrders]
     step: int
-    udp: bool
     record: str
     statistics: str
 
@@ -74,23 +95,66 @@ class Statistics:
     trip_max: int
 
 
+class _Question(Protocol):
+    def frame(self, asked_at: Instant, /) -> bytes: ...
+
+
+class _Path:
+    """One cable, and what is asked there, round by round."""
+
+    def __init__(self, orders: PathOrders, host: int, cookie: int, vips: list[bytes]) -> None:
+        asker = bytes.fromhex(orders["asker"])
+        self.host = host
+        self.wire = Wire(orders["interface"], asker, orders["namespace"])
+        self._asker = probes.Asker(asker, ip_address(orders["ipv4"]).packed, ip_address(orders["ipv6"]).packed, cookie)
+        self._vips = vips
+        self._macs = [bytes.fromhex(mac) for mac in orders["macs"]]
+        self._number = 0
+        self._rounds: list[list[_Question]] = []
+
+    def number(self, number: int) -> None:
+        """Ask by this number, by which the answers name the path."""
+        self._number = number
+        self._rounds = [[] for _ in QUESTIONS]
+        for vip in self._vips:
+            self._rounds[0].append(probes.Everybody(self._asker, vip))
+            for mac in self._macs:
+                for questions, kind in zip(self._rounds, QUESTIONS, strict=True):
+                    questions.append(kind(self._asker, vip, mac, number))
+
+    def learn(self, mac: bytes) -> bool:
+        """The host answered from this MAC address: ask it there too, from now on. Whether that is news."""
+        if mac in self._macs:
+            return False
+        self._macs = [*self._macs[-_MOST_MACS + 1 :], mac]
+        self.number(self._number)
+        return True
+
+    def ask(self, turn: int) -> None:
+        """Ask the questions of this turn."""
+        if self.wire.open():
+            for question in self._rounds[turn % len(self._rounds)]:
+                self.wire.send(question.frame(now()))
+
+
 class _Loop:
     def __init__(self, orders: Orders, record: BinaryIO) -> None:
         self.realtime = _go_realtime()
-        self._socket = _open(orders["interface"])
-        cookie = os.getpid() & 0xFFFF
-        mac: bytes = self._socket.getsockname()[4]
-        asker = probes.Asker(mac, ip_address(orders["ipv4"]).packed, ip_address(orders["ipv6"]).packed, cookie)
+        cookie = os.getpid() & 0xFFFF | 0x8000
+        self._wire = Wire(orders["interface"], None, orders["namespace"])
+        asker = probes.Asker(
+            self._wire.mac, ip_address(orders["ipv4"]).packed, ip_address(orders["ipv6"]).packed, cookie
+        )
         vips = [ip_address(vip).packed for vip in orders["vips"]]
-        self._targets = [bytes.fromhex(target) for target in orders["targets"]]
+        hosts = list(orders["hosts"])
+        targets = [bytes.fromhex(mac) for mac in orders["hosts"].values()]
+        self._host_of = {mac: number for number, mac in enumerate(targets)}
         self._everybody = [probes.who_has(asker, vip) for vip in vips]
-        each = (probes.Echo, probes.Datagram) if orders["udp"] else (probes.Echo,)
-        self._personal = [
-            question(asker, vip, target, number)
-            for vip in vips
-            for number, target in enumerate(self._targets)
-            for question in each
-        ]
+        self._personal = [probes.Echo(asker, vip, mac, 0) for vip in vips for mac in targets]
+        self._paths = [_Path(each, hosts.index(each["host"]), cookie, vips) for each in orders["paths"]]
+        for number, path in enumerate(self._paths, 1):
+            path.number(number)
+            self._host_of |= {bytes.fromhex(mac): path.host for mac in orders["paths"][number - 1]["macs"]}
         self._number = {vip: number for number, vip in enumerate(vips)}
         self._cookie = cookie
         self._step = orders["step"]
@@ -98,13 +162,13 @@ class _Loop:
         self._unwritten = bytearray()
         self._late = array("q")
         self._trips = array("q")
-        self._sent = self._refused = self._answers = 0
+        self._answers = 0
         self.wanted = True
 
     def run(self) -> None:
         """Probe until `wanted` is no longer."""
         due = asked = now()
-        self._unwritten += sightings.pack(due, 0, sightings.START, bytes(6))
+        self._unwritten += sightings.pack(due, sightings.START)
         while self.wanted:
             began = now()
             self._late.append(began - due)
@@ -112,7 +176,7 @@ class _Loop:
                 self._unwritten += sightings.pack_blind(asked, began)
             asked = began
             if not self._unwritten:  # silence is news too: it was asked, and nobody answered
-                self._unwritten += sightings.pack(began, 0, sightings.ASKED, bytes(6))
+                self._unwritten += sightings.pack(began, sightings.ASKED)
             self._ask()
             self._record.write(self._unwritten)
             self._unwritten.clear()
@@ -123,10 +187,11 @@ class _Loop:
 
     def statistics(self) -> Statistics:
         """Of the whole run."""
+        wires = [self._wire, *(path.wire for path in self._paths)]
         return Statistics(
             steps=len(self._late),
-            sent=self._sent,
-            refused=self._refused,
+            sent=sum(wire.sent for wire in wires),
+            refused=sum(wire.refused for wire in wires),
             answers=self._answers,
             realtime=self.realtime,
             cpu=time.process_time(),
@@ -136,44 +201,49 @@ class _Loop:
 
     def _ask(self) -> None:
         for frame in self._everybody:
-            self._send(frame)
+            self._wire.send(frame)
         for question in self._personal:
-            self._send(question.frame(now()))
-
-    def _send(self, frame: bytes) -> None:
-        try:
-            self._socket.send(frame)
-            self._sent += 1
-        except OSError:  # the link is down, or its queue full: not asked, so not answered
-            self._refused += 1
+            self._wire.send(question.frame(now()))
+        step = len(self._late)
+        for path in self._paths[step % PERIOD :: PERIOD]:
+            path.ask(step // PERIOD)
 
     def _listen_until(self, end: Instant) -> None:
         while (left := end - now()) > 0:
-            if select.select([self._socket], [], [], left / 1e9)[0]:
+            wires = (self._wire, *(path.wire for path in self._paths))
+            waiting = [wire.descriptor for wire in wires if wire.descriptor is not None]
+            if select.select(waiting, [], [], left / 1e9)[0]:
                 self._listen()
 
     def _listen(self) -> None:
-        ahead = time.time_ns() - now()
-        while True:
-            try:
-                frame, ancillary, _, _ = self._socket.recvmsg(2048, 64)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:  # ENETDOWN, once, when the link goes down
-                continue
+        # The paths first, and again for a MAC address that is new: the cable that it comes from says whose it is.
+        self._listen_on_paths()
+        for arrived, reply in self._replies(self._wire):
+            if self._paths and reply.source_mac not in self._host_of:
+                self._listen_on_paths()
+            self._note(arrived, reply, 0, self._host_of.get(reply.source_mac, sightings.STRANGER))
+
+    def _listen_on_paths(self) -> None:
+        for number, path in enumerate(self._paths, 1):
+            for arrived, reply in self._replies(path.wire):
+                if path.learn(reply.source_mac):
+                    self._host_of[reply.source_mac] = path.host
+                self._note(arrived, reply, reply.target or number, path.host)
+
+    def _replies(self, wire: Wire) -> Iterator[tuple[Instant, probes.Reply]]:
+        for arrived, frame in wire.receive():
             reply = probes.read(frame, self._cookie)
-            if reply is None or reply.address not in self._number:
-                continue
-            self._answers += 1
-            arrived = min(_stamp(ancillary) - ahead, now())
-            at, mac = arrived, reply.source_mac
-            if reply.asked_at is not None and reply.target is not None:
-                at = reply.asked_at
-                if len(self._trips) < _MOST_TRIPS:
-                    self._trips.append(arrived - at)
-                if reply.target < len(self._targets):
-                    mac = self._targets[reply.target]
-            self._unwritten += sightings.pack(at, self._number[reply.address], reply.kind, mac)
+            if reply is not None and reply.address in self._number:
+                yield arrived, reply
+
+    def _note(self, arrived: Instant, reply: probes.Reply, path: int, host: int) -> None:
+        self._answers += 1
+        at = arrived
+        if reply.asked_at is not None:
+            at = probes.whole(reply.asked_at, arrived) if reply.kind in probes.RESETS else reply.asked_at
+            if len(self._trips) < _MOST_TRIPS:
+                self._trips.append(arrived - at)
+        self._unwritten += sightings.pack(at, reply.kind, self._number[reply.address], path, host, reply.source_mac)
 
 
 def main() -> None:
@@ -199,58 +269,10 @@ def _go_realtime() -> bool:
     return False
 
 
-def _open(interface: str) -> socket.socket:
-    # Opened for no protocol: nothing is received until the filter stands and bind names one.
-    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    opened.setblocking(False)
-    opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-    opened.bind((interface, 0))
-    _only_for(opened, opened.getsockname()[4])
-    opened.bind((interface, _ETH_P_ALL))
-    return opened
-
-
-def _only_for(opened: socket.socket, mac: bytes) -> None:
-    """Let the kernel drop what is not addressed to `mac`, so that a flood of multicast does not wake us."""
-    program = b"".join(
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (0x20, 0, 0, 0),  # load the first four bytes
-            (0x15, 0, 3, int.from_bytes(mac[:4])),
-            (0x28, 0, 0, 4),  # load the next two
-            (0x15, 0, 1, int.from_bytes(mac[4:])),
-            (0x06, 0, 0, 0xFFFF),  # accept
-            (0x06, 0, 0, 0),  # drop
-        )
-    )
-    kept = ctypes.create_string_buffer(program)
-    value = struct.pack("HL", len(program) // 8, ctypes.addressof(kept))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, value)
-
-
-def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """The kernel's time of arrival (wall clock, ns); now, if it gave none."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-            seconds, nanoseconds = struct.unpack("qq", data[:16])
-            return seconds * 1_000_000_000 + nanoseconds
-    return time.time_ns()
-
-
 def _spread(values: array[int]) -> tuple[int, int, int]:
     ordered = sorted(values) or [0]
     last = len(ordered) - 1
     return ordered[last // 2], ordered[last * 99 // 100], ordered[last]
-
-
-# linux/if_packet.h, asm-generic/socket.h, linux/if_ether.h: the socket module lacks them.
-_SOL_PACKET: Final = 263
-_PACKET_IGNORE_OUTGOING: Final = 23
-_SO_TIMESTAMPNS: Final = 35
-_SO_ATTACH_FILTER: Final = 26
-_ETH_P_ALL: Final = 3
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from haagent.core.units import MS, Instant
-from haagent.lab.timeline import Gap, Timeline
+from haagent.lab.timeline import Gap, Overlap, Timeline
 
 _ANSWERS, _SILENT = "█", "·"
 
@@ -46,7 +46,8 @@ def as_text(timeline: Timeline, *, marks: Mapping[str, Instant] | None = None, w
         ]
         lines += [f"  gap {_describe(gap)}" for gap in timeline.gaps(vip)]
         lines += [
-            f"  OVERLAP {' and '.join(overlap.nodes)} {ms(overlap.start)} to {ms(overlap.end)}"
+            f"  OVERLAP {' and '.join(overlap.nodes)} {ms(overlap.start)} to {ms(overlap.end)}: "
+            f"{ways(timeline, overlap)}"
             for overlap in timeline.overlaps(vip)
         ]
     return "\n".join(lines) + "\n"
@@ -77,13 +78,23 @@ def as_json(timeline: Timeline) -> dict[str, Any]:
                     for gap in timeline.gaps(vip)
                 ],
                 "overlaps": [
-                    {"nodes": list(overlap.nodes), "start": overlap.start, "end": overlap.end}
+                    {
+                        "nodes": list(overlap.nodes),
+                        "start": overlap.start,
+                        "end": overlap.end,
+                        "ways": timeline.ways(overlap),
+                    }
                     for overlap in timeline.overlaps(vip)
                 ],
             }
             for vip in timeline.vips
         },
     }
+
+
+def ways(timeline: Timeline, overlap: Overlap) -> str:
+    """How each node was reached while both answered."""
+    return "; ".join(f"{node} by {', '.join(ways)}" for node, ways in timeline.ways(overlap).items())
 
 
 def _describe(gap: Gap) -> str:

@@ -8,9 +8,12 @@ choose a longer one: a run that is split hides an overlap in the split.
 Two runs of different nodes *overlap* if they have an instant in common: with A at t1 and t3, and B at t2
 between, A was answering after B had begun, however short it was. Touching counts.
 
+An answer has a *path*: how the host was reached. Gaps are what the client has on its own `WIRE`; runs, and so overlaps,
+are of all paths. On the others each kind of question comes more seldom, and so may the answers of a run (`join_paths`).
+
 Resolution: an answer is dated to within a round trip, but a node is only asked every step. A run may have
 begun a step before its first answer, and ended a step after its last; an overlap shorter than a step can be
-missed, and gaps read up to two steps too long.
+missed, and gaps read up to two steps too long. For a path, read: every time that its turn comes.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -29,13 +32,20 @@ from haagent.lab.probes import Kind
 DEFAULT_JOIN: Final[Duration] = 10 * MS
 
 
+WIRE: Final = "wire"
+"""The client's own path."""
+
+
 class Answer(NamedTuple):
-    """`node` answered for `vip` at an instant. A node is a host's name, or a stranger's MAC address."""
+    """`node` answered for `vip` at an instant, to who asked by that path. A node is a host's name, or a stranger's MAC
+    address.
+    """
 
     at: Instant
     vip: str
     node: str
     kind: Kind
+    path: str = WIRE
 
 
 class Blind(NamedTuple):
@@ -99,25 +109,27 @@ class Timeline:
         answers: Iterable[Answer],
         *,
         join: Duration = DEFAULT_JOIN,
+        join_paths: Duration = 0,
         blind: Iterable[Blind] = (),
         watched: tuple[Instant, Instant] | None = None,
     ) -> None:
         """`watched` is from when to when somebody asked; if not given, from the first answer to the last."""
-        self.join = join
+        self.join, self.join_paths = join, join_paths
         self.blind = tuple(sorted(blind))
         by_vip: defaultdict[str, list[Answer]] = defaultdict(list)
         for answer in answers:
             by_vip[answer.vip].append(answer)
-        self._answers = {vip: sorted(by_vip[vip]) for vip in sorted(by_vip)}
-        self._runs = {vip: _runs(vip, those, join) for vip, those in self._answers.items()}
-        firsts = [those[0].at for those in self._answers.values()]
-        lasts = [those[-1].at for those in self._answers.values()]
+        self._all = {vip: sorted(by_vip[vip]) for vip in sorted(by_vip)}
+        self._answers = {vip: [each for each in those if each.path == WIRE] for vip, those in self._all.items()}
+        self._runs = {vip: _runs(vip, those, join, max(join, join_paths)) for vip, those in self._all.items()}
+        firsts = [those[0].at for those in self._all.values()]
+        lasts = [those[-1].at for those in self._all.values()]
         self.watched = (min(firsts, default=0), max(lasts, default=0)) if watched is None else watched
 
     @property
     def vips(self) -> tuple[str, ...]:
         """The addresses that anybody answered for."""
-        return tuple(self._answers)
+        return tuple(self._all)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -125,15 +137,15 @@ class Timeline:
         return tuple(sorted({run.node for run in self.runs()}))
 
     def answers(self, vip: str) -> tuple[Answer, ...]:
-        """All answers for an address, in order."""
-        return tuple(self._answers.get(vip, ()))
+        """All answers for an address, by all paths, in order."""
+        return tuple(self._all.get(vip, ()))
 
     def between(self, since: Instant, until: Instant) -> Timeline:
         """What was answered in [since, until]."""
-        kept = (answer for those in self._answers.values() for answer in _slice(those, since, until))
+        kept = (answer for those in self._all.values() for answer in _slice(those, since, until))
         blind = (stretch for stretch in self.blind if stretch.end >= since and stretch.start <= until)
         watched = (max(since, self.watched[0]), min(until, self.watched[1]))
-        return Timeline(kept, join=self.join, blind=blind, watched=watched)
+        return Timeline(kept, join=self.join, join_paths=self.join_paths, blind=blind, watched=watched)
 
     def runs(self, vip: str | None = None) -> tuple[Run, ...]:
         """The runs for one address or for all, by their first answer."""
@@ -146,6 +158,14 @@ class Timeline:
         vips = self.vips if vip is None else (vip,)
         found = (overlap for name in vips for overlap in _overlaps(self.runs(name)))
         return tuple(sorted(found, key=attrgetter("start", "vip", "nodes")))
+
+    def ways(self, overlap: Overlap) -> dict[str, tuple[str, ...]]:
+        """How each of the two nodes was reached meanwhile: by path and kind of question."""
+        those = _slice(self._all.get(overlap.vip, []), overlap.start, overlap.end)
+        found = {
+            node: {f"{each.path} {each.kind.name}" for each in those if each.node == node} for node in overlap.nodes
+        }
+        return {node: tuple(sorted(ways)) for node, ways in found.items()}
 
     def most_at_once(self, vip: str | None = None) -> int:
         """The most nodes that were answering for one address at one instant; 0 if nobody ever did."""
@@ -217,18 +237,32 @@ def _slice(answers: list[Answer], since: Instant, until: Instant) -> list[Answer
     return answers[bisect_left(answers, since, key=_at) : bisect_right(answers, until, key=_at)]
 
 
-def _runs(vip: str, answers: list[Answer], join: Duration) -> list[Run]:
-    by_node: defaultdict[str, list[Instant]] = defaultdict(list)
+def _runs(vip: str, answers: list[Answer], join: Duration, join_paths: Duration) -> list[Run]:
+    """Those of each path and kind of question, put together where they are close."""
+    streams: defaultdict[tuple[str, str, Kind], list[Instant]] = defaultdict(list)
     for answer in answers:
-        by_node[answer.node].append(answer.at)
-    found: list[Run] = []
-    for node, times in by_node.items():
+        streams[answer.node, answer.path, answer.kind].append(answer.at)
+    by_node: defaultdict[str, list[Run]] = defaultdict(list)
+    for (node, path, _), times in streams.items():
+        longest = join if path == WIRE else join_paths
         begin = 0
         for index in range(1, len(times) + 1):
-            if index == len(times) or times[index] - times[index - 1] > join:
-                found.append(Run(vip, node, times[begin], times[index - 1], index - begin))
+            if index == len(times) or times[index] - times[index - 1] > longest:
+                by_node[node].append(Run(vip, node, times[begin], times[index - 1], index - begin))
                 begin = index
-    return sorted(found, key=_by_first)
+    return sorted((run for runs in by_node.values() for run in _together(runs, join)), key=_by_first)
+
+
+def _together(runs: list[Run], join: Duration) -> Iterator[Run]:
+    runs.sort(key=_by_first)
+    whole = runs[0]
+    for run in runs[1:]:
+        if run.first - whole.last > join:
+            yield whole
+            whole = run
+        else:
+            whole = replace(whole, last=max(whole.last, run.last), answers=whole.answers + run.answers)
+    yield whole
 
 
 def _overlaps(runs: tuple[Run, ...]) -> Iterator[Overlap]:

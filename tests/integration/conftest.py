@@ -6,13 +6,14 @@ And `measure`, for what a test finds out beside passing: `pytest -v` ends with a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from haagent.lab.lab import Lab
+from haagent.lab.topology import Extra
 
 MakeLab = Callable[..., Lab]
 Measure = Callable[[str, object], None]
@@ -25,8 +26,10 @@ def make_lab(tmp_path: Path) -> Generator[MakeLab]:
         pytest.skip("network namespaces need root")
     with ExitStack() as stack:
 
-        def make(hosts: int = 3, etcd: int = 1, *, seed: int = 1, tls: bool = False) -> Lab:
-            return stack.enter_context(Lab(hosts, etcd, seed=seed, logs=tmp_path / "logs", tls=tls))
+        def make(
+            hosts: int = 3, etcd: int = 1, *, seed: int = 1, tls: bool = False, extras: Collection[Extra] = ()
+        ) -> Lab:
+            return stack.enter_context(Lab(hosts, etcd, seed=seed, logs=tmp_path / "logs", tls=tls, extras=extras))
 
         yield make
 

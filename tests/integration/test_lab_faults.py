@@ -56,7 +56,7 @@ def meet(lab: Lab) -> None:
     stations = [*lab.hosts, lab.client, *(lab.host(member.name) for member in lab.etcd.members)]
     for station in stations:
         lines = [
-            f"neigh replace {address.partition('/')[0]} lladdr {port.mac} dev {port.network.interface} nud permanent"
+            f"neigh replace {address.partition('/')[0]} lladdr {port.mac} dev {port.interface} nud permanent"
             for other in stations
             for port in other.station.ports
             for address in port.addresses

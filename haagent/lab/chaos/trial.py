@@ -80,7 +80,7 @@ class Stage:
         """Do the plan, heal, wait for one owner and for all candidates. LabError if the lab itself fails."""
         skip = {name: len(text) for name, text in self._logs().items()}
         wall_less_boot = time.time_ns() - now()
-        prober = self._lab.probe(VIPS, udp=True)
+        prober = self._lab.observe(VIPS)
         for vip in VIPS:
             prober.wait_for_answer(vip, after=0)
         record = self.cluster.record()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from haagent.lab.probes import Asker, Datagram, Echo, Kind, Reply, read, who_has
+from haagent.lab.probes import Asker, Connection, Datagram, Echo, Kind, Neighbour, Reply, read, who_has, whole
 from tests.wire.frames import ip, mac
 
 CLIENT, HOST = "02:77:00:00:00:fa", "02:77:00:00:00:01"
@@ -68,6 +76,47 @@ def test_refused_datagrams_are_answers() -> None:
     assert read(bytes(udp), 0xBEEE) is None
     elsewhere = outer / IP(src="10.77.0.1", dst="10.77.0.250") / ICMP(type=3, code=1) / asked4[IP]
     assert read(bytes(elsewhere), 0xBEEF) is None, "a router that says that nobody is there"
+
+
+@given(st.integers(0, 2**63), st.sampled_from([VIP4, VIP6]))
+def test_connections(asked_at: int, vip: bytes) -> None:
+    seen = Ether(Connection(ASKER, vip, HOST_MAC, 2).frame(asked_at))
+    outer = seen[IP] if vip is VIP4 else seen[IPv6]
+    assert (seen.dst, ip(outer.dst)) == (HOST, vip)
+    assert (seen[TCP].sport, seen[TCP].dport, seen[TCP].flags) == (0xBEEF, 33436, "S")
+    assert whole(seen[TCP].seq, asked_at + 3_000_000_000) == asked_at
+    found = seen[TCP].chksum
+    del seen[TCP].chksum
+    assert found % 0xFFFF == Ether(bytes(seen))[TCP].chksum % 0xFFFF
+
+
+def test_refused_and_accepted_connections_are_answers() -> None:
+    outer = Ether(dst=CLIENT, src=HOST)
+    ip4, ip6 = IP(src="10.77.0.101", dst="10.77.0.250"), IPv6(src="fd77::101", dst="fd77::fa")
+    for flags in ("RA", "SA"):
+        segment = TCP(sport=33436, dport=0xBEEF, flags=flags, ack=6)
+        assert read(bytes(outer / ip4 / segment), 0xBEEF) == Reply(Kind.TCP, VIP4, HOST_MAC, 5, 2)
+        assert read(bytes(outer / ip6 / segment), 0xBEEF) == Reply(Kind.TCP6, VIP6, HOST_MAC, 5, 2)
+        assert read(bytes(outer / ip4 / segment), 0xBEEE) is None
+
+
+def test_what_a_router_forwarded_is_no_answer_of_the_router() -> None:
+    outer = Ether(dst=CLIENT, src=HOST)
+    echo = ICMP(type=0, id=2, seq=0xBEEF) / (5).to_bytes(8)
+    assert read(bytes(outer / IP(src="10.77.0.101", ttl=63) / echo), 0xBEEF) is None
+    segment = TCP(sport=33436, dport=0xBEEF, flags="RA", ack=6)
+    assert read(bytes(outer / IPv6(src="fd77::101", hlim=63) / segment), 0xBEEF) is None
+
+
+def test_questions_to_one_neighbour() -> None:
+    request = Ether(Neighbour(ASKER, VIP4, HOST_MAC, 2).frame(0))
+    assert (request.dst, request[ARP].op, request[ARP].pdst) == (HOST, 1, "10.77.0.101")
+    asked = Ether(Neighbour(ASKER, VIP6, HOST_MAC, 2).frame(0))
+    assert (asked.dst, asked[IPv6].dst, asked[IPv6].hlim) == (HOST, "fd77::101", 255)
+    assert (asked[ICMPv6ND_NS].tgt, asked[ICMPv6NDOptSrcLLAddr].lladdr) == ("fd77::101", CLIENT)
+    found = asked[ICMPv6ND_NS].cksum
+    del asked[ICMPv6ND_NS].cksum
+    assert found == Ether(bytes(asked))[ICMPv6ND_NS].cksum
 
 
 def test_questions_to_everybody() -> None:

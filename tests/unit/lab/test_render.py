@@ -32,7 +32,7 @@ def test_bars_runs_and_gaps_as_text() -> None:
 
 
 def test_an_overlap_is_shouted() -> None:
-    assert "OVERLAP n1 and n2 30.0 to 40.0" in as_text(timeline(30))
+    assert "OVERLAP n1 and n2 30.0 to 40.0: n1 by wire ICMP; n2 by wire ICMP" in as_text(timeline(30))
 
 
 def test_nothing_seen_can_be_shown_too() -> None:
@@ -44,5 +44,6 @@ def test_json_holds_everything() -> None:
     assert shown["most_at_once"] == 2
     address = shown["addresses"][VIP]
     assert [run["node"] for run in address["runs"]] == ["n1", "n2"]
-    assert address["overlaps"] == [{"nodes": ["n1", "n2"], "start": 30 * MS, "end": 40 * MS}]
+    ways = {"n1": ["wire ICMP"], "n2": ["wire ICMP"]}
+    assert address["overlaps"] == [{"nodes": ["n1", "n2"], "start": 30 * MS, "end": 40 * MS, "ways": ways}]
     assert address["gaps"] == []

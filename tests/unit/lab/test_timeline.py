@@ -55,6 +55,15 @@ def test_a_single_stray_answer_within_a_run_is_an_overlap_of_no_length() -> None
     assert (overlap.start, overlap.length) == (3 * MS, 0)
 
 
+def test_gaps_are_the_clients_and_overlaps_are_of_all_paths() -> None:
+    side = [Answer(at * MS, VIP, "n1", Kind.TCP, "n1 eth2") for at in range(0, 100, 16)]
+    timeline = Timeline([*answers("n1", 0, 2, 4), *answers("n2", *every(2, 50, 100)), *side], join_paths=48 * MS)
+    assert timeline.gap(VIP, 5 * MS).length == 46 * MS
+    (overlap,) = timeline.overlaps()
+    assert (overlap.nodes, overlap.start, overlap.end) == (("n1", "n2"), 50 * MS, 96 * MS)
+    assert timeline.ways(overlap) == {"n1": ("n1 eth2 TCP",), "n2": ("wire ARP",)}
+
+
 def test_coming_back_later_is_no_overlap() -> None:
     timeline = Timeline([*answers("n1", 0, 2, 100, 102), *answers("n2", 50, 52)])
     assert [run.node for run in timeline.runs(VIP)] == ["n1", "n2", "n1"]
