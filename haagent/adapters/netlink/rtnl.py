@@ -110,14 +110,16 @@ class OverrunError(Exception):
 def set_address(index: int, wanted: VirtualAddress, lifetime: int) -> bytes:
     """The request (header without its sequence number) to add an address, or to give it our tag and `lifetime` (s).
 
-    As keepalived has it, an IPv6 address skips duplicate detection, and as a /128 is deprecated, so that it is
-    never chosen as a source. A full-length prefix needs no route of its own.
+    As keepalived has it, an IPv6 address skips duplicate detection. It is deprecated from the start, whatever its
+    prefix: the kernel then takes another address as the source of the host's own connections (RFC 6724, rule 3),
+    which would break when the address moves. IPv4 has no such preference: there the first address of a subnet is the
+    source, and a /32 never is. A full-length prefix needs no route of its own.
     """
     flags, preferred = 0, lifetime
     if len(wanted.address) == 16:
-        flags = IFA_F_NODAD
+        flags, preferred = IFA_F_NODAD, 0
         if wanted.prefix == 128:
-            flags, preferred = IFA_F_NODAD | IFA_F_NOPREFIXROUTE, 0
+            flags |= IFA_F_NOPREFIXROUTE
     body = _address(index, wanted.address, wanted.prefix) + _SETTINGS.pack(
         *(8, _IFA_FLAGS, flags), *(5, _IFA_PROTO, TAG), *(20, _IFA_CACHEINFO, preferred, lifetime, 0, 0)
     )
