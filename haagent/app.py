@@ -322,6 +322,7 @@ class _Agent:
         self._pump.divert(heard)
         for group in tuple(waiting):
             self.kernel.remove(RemoveAddresses(group, 0))
+        self.kernel.flush()
         await asyncio.wait([over], timeout=ABANDON_PATIENCE)
         if waiting:
             _LOG.error("the kernel did not confirm that the addresses are gone: %s", ", ".join(sorted(waiting)))

@@ -6,7 +6,7 @@ Every call returns at once. What comes of it is delivered later, on the event lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -84,7 +84,10 @@ class Store(Protocol):
 
 
 class Kernel(Protocol):
-    """The addresses. Installs and removals of a group are done in order, each answered by what the kernel confirmed."""
+    """The addresses. Installs and removals of a group are done in order, each answered by what the kernel confirmed.
+
+    They may be gathered until `flush`.
+    """
 
     def install(self, effect: InstallAddresses) -> None:
         """Make the kernel hold just these addresses for the group."""
@@ -96,6 +99,10 @@ class Kernel(Protocol):
 
     def extend(self, effect: ExtendAddresses) -> None:
         """Let the addresses' lifetimes follow the lease."""
+        ...
+
+    def flush(self, *, opening: bool = True) -> bool:
+        """Do what was gathered: what closes, and with `opening` what opens. Whether something is left to open."""
         ...
 
 
@@ -235,16 +242,16 @@ class Gate(Protocol):
         """Have a gate for just these addresses, on their interfaces. Those that stay keep the state they have."""
         ...
 
-    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        """Let these addresses of the group pass until then, never longer. GateClosedError: it came too late."""
+    def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
+        """Let just these addresses of these groups pass until then, never longer. GateClosedError: it came too late."""
         ...
 
     def renew(self, until: Instant) -> None:
         """Let all that is open pass until then. Raises GateClosedError if any of it had closed: then all is closed."""
         ...
 
-    def close(self, group: str) -> None:
-        """Let nothing of the group pass from now on. Closing what is closed is nothing."""
+    def close(self, groups: Iterable[str]) -> None:
+        """Let nothing of these groups pass from now on. Closing what is closed is nothing."""
         ...
 
     def sweep(self, addresses: Iterable[VirtualAddress]) -> None:

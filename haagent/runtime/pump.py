@@ -3,6 +3,11 @@
 Before each event the clock is read, not earlier: what waited in the queue is judged by the time at which it is fed. An
 event that a port delivers while another is being handled waits its turn.
 
+With many groups many events come at once, and the lease must be renewed meanwhile. So what the lease rests on (URGENT)
+is fed before all else that waits: a port's answer may come later than news which came after it, as it may on any
+network. And after a `SHARE`th of the ttl the event loop has its turn, to read sockets, send answers and hear signals.
+What closes the gate is done with the event that asks for it; what opens it, at the end of such a turn.
+
 A node that raises, or whose invariants do not hold, is not fed again (`failed` says why): whatever it would do next is
 founded on nothing. Who wired the pump then takes the addresses away, and ends the process.
 """
@@ -14,40 +19,57 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, TypeVar, assert_never
 
+from haagent.core.heartbeat import HeartbeatReceived, PromiseReceived
 from haagent.core.model import (
     Alarm,
     Announce,
+    Asking,
     Commit,
+    Committed,
     Effect,
     Event,
     ExtendAddresses,
     Fence,
+    GateClosed,
     InstallAddresses,
     LeaseChanged,
+    Listed,
     Look,
     Meet,
+    Refused,
     RemoveAddresses,
     Resign,
     Resync,
     RoleChanged,
     Rules,
+    RulesChanged,
     SendAdvert,
     SendHeartbeat,
     SendPromise,
+    StopRequested,
     TimePassed,
+    Unanswered,
+    Watched,
 )
-from haagent.core.units import Instant
+from haagent.core.units import MS, Duration, Instant, S
 from haagent.runtime.ports import Deliver, Fencer, Kernel, Peers, Speaker, Store
 from haagent.runtime.recorder import Recorder
 
 _LOG: Final = logging.getLogger("haagent")
 
+T = TypeVar("T")
+
 WAITING_MOST: Final = 100_000
 """Events in the queue. Ports deliver a few at a time: more is a loop between a port and the node."""
-IN_A_ROW: Final = 200
-"""Events handled before the event loop gets its turn: sockets must be read and answers sent meanwhile."""
+SHARE: Final = 20
+"""In one turn of the event loop, events are handled for a ttl divided by this, and not longer than LONGEST."""
+LONGEST: Final[Duration] = 25 * MS
+URGENT: Final = (
+    TimePassed | Watched | Listed | GateClosed | StopRequested | RulesChanged | HeartbeatReceived | PromiseReceived
+)
+"""What the lease rests on, with the answers to renewals. These keep their order among themselves."""
 
 
 class Mind(Protocol):
@@ -135,8 +157,10 @@ class Pump:
         self._ports = ports
         self._clock = clock
         self._rules = node.rules
+        self._urgent: deque[Event] = deque()
         self._waiting: deque[Event] = deque()
         self._busy = True  # until `start`, events wait
+        self._turn_ends: float | None = None
         self._recorder = Recorder()
         self._observers = tuple(observers)
         self._timer: Timer | None = None
@@ -156,15 +180,15 @@ class Pump:
             return
         if self.failed.done():
             return
-        self._waiting.append(event)
-        if len(self._waiting) > WAITING_MOST:
+        (self._urgent if _is_urgent(event) else self._waiting).append(event)
+        if len(self._waiting) + len(self._urgent) > WAITING_MOST:
             self._fail(f"{WAITING_MOST} events wait, the next is {self._waiting[0]}")
         elif not self._busy:
             self._drain()
 
     def divert(self, heard: Deliver) -> None:
         """Feed the node no more, whatever waits: from now on events go to `heard`."""
-        self._waiting.clear()
+        self._forget_events()
         self._diverted = heard
 
     def tick(self) -> None:
@@ -172,20 +196,33 @@ class Pump:
         self.deliver(TimePassed())
 
     def _drain(self) -> None:
+        """Feed what waits, for as long as one turn of the event loop may take; then open what is to be opened."""
         self._busy = True
-        for _ in range(IN_A_ROW):
-            if not self._waiting or self.failed.done():
-                self._busy = False
-                break
-            self._handle(self._waiting.popleft())
-        else:
+        if self._turn_ends is None:
+            self._turn_ends = self._loop.time() + min(self._rules.ttl // SHARE, LONGEST) / S
+            self._loop.call_soon(self._end_turn)
+        over = self._loop.time() >= self._turn_ends  # by events that were delivered earlier in this turn
+        while not over and (self._urgent or self._waiting):
+            self._handle((self._urgent or self._waiting).popleft())
+            over = self._loop.time() >= self._turn_ends
+        more = not self.failed.done() and self._safely(self._ports.kernel.flush)
+        if more or self._urgent or self._waiting:
             self._loop.call_soon(self._drain)
+        else:
+            self._busy = False
+
+    def _end_turn(self) -> None:
+        self._turn_ends = None
 
     def _handle(self, event: Event | None) -> None:
+        self._safely(lambda: self._step(event))
+
+    def _safely(self, work: Callable[[], T]) -> T | None:
         try:
-            self._step(event)
+            return work()
         except Exception as error:  # noqa: BLE001 - whatever it is, what the node believes is no longer what is so
             self._fail("".join(traceback.format_exception(error)).rstrip())
+            return None
 
     def _step(self, event: Event | None) -> None:
         node, now = self._node, self._clock()
@@ -202,6 +239,7 @@ class Pump:
         for effect in effects:
             self._tell(lambda observer, effect=effect: observer.done(effect, now))
             self._perform(effect)
+        self._ports.kernel.flush(opening=False)
         assert self._timer is not None, "started"
         self._timer.arm(node.due())
 
@@ -256,6 +294,16 @@ class Pump:
         _LOG.critical("the node must not go on: %s", why)
         for line in self._recorder.report():
             _LOG.critical("  %s", line)
-        self._waiting.clear()
+        self._forget_events()
         if not self.failed.done():
             self.failed.set_result(why)
+
+    def _forget_events(self) -> None:
+        self._urgent.clear()
+        self._waiting.clear()
+
+
+def _is_urgent(event: Event) -> bool:
+    if isinstance(event, Committed | Refused | Unanswered):
+        return event.ask.kind is Asking.RENEW
+    return isinstance(event, URGENT)

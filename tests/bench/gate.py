@@ -49,7 +49,7 @@ def _costs(renewals: int) -> None:
         for count in (1, 200):
             gate = make()
             gate.protect(vips(count))
-            gate.open("g", vips(count), boottime() + 10 * S)
+            gate.open({"g": vips(count)}, boottime() + 10 * S)
             _print_cost(f"{kind} renew {count}", renewals, lambda gate=gate: gate.renew(boottime() + 10 * S))
             _print_cost(f"{kind} protect {count}, unchanged", 50, lambda gate=gate, n=count: gate.protect(vips(n)))
             gate.remove()

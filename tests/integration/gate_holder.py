@@ -34,11 +34,11 @@ def main() -> None:
                 if opened:
                     guard.renew(until)
                 else:
-                    guard.open("g", addresses, until)
+                    guard.open({"g": addresses}, until)
                     opened = True
             except GateClosedError as error:
                 print(f"closed: {error}", flush=True)
-                guard.close("g")
+                guard.close(["g"])
                 opened = False
                 continue
             time.sleep(ttl / 4 / S)

@@ -58,14 +58,14 @@ def test_a_stall_at_any_step_closes_early_or_is_refused():
     for reading, renewing, stall in itertools.product((0, 1), (False, True), (0, 0.005, 0.02, 0.028, 0.04, 0.25, 2.0)):
         clock.prepare(-1, 0)
         if renewing:
-            guard.open("g", VIPS, later(120 * MS))
+            guard.open({"g": VIPS}, later(120 * MS))
         until = boottime() + 150 * MS
         clock.prepare(reading, stall)
         try:
             if renewing:
                 guard.renew(until)
             else:
-                guard.open("g", VIPS, until)
+                guard.open({"g": VIPS}, until)
         except GateClosedError:
             assert stall > 0
         last = client.last_answer(VIPS[0], until)
@@ -74,7 +74,7 @@ def test_a_stall_at_any_step_closes_early_or_is_refused():
             assert last is not None, (reading, renewing, stall)
             assert last >= until - 60 * MS
         clock.prepare(-1, 0)
-        guard.close("g")
+        guard.close(["g"])
 
 
 @on_both
@@ -83,19 +83,19 @@ def test_what_has_closed_is_not_reopened_by_a_renewal_but_by_opening_it_anew():
     hold(*OTHERS)
     guard = gate()
     guard.protect([*VIPS, *OTHERS])
-    guard.open("a", VIPS, later(50 * MS))
-    guard.open("b", OTHERS, later(50 * MS))
+    guard.open({"a": VIPS}, later(50 * MS))
+    guard.open({"b": OTHERS}, later(50 * MS))
     time.sleep(0.06)
     for _ in range(2):
         with pytest.raises(GateClosedError):
             guard.renew(later())
         assert all(client.silent(each) for each in (*VIPS, *OTHERS))
     with pytest.raises(GateClosedError):
-        guard.open("c", VIPS, later())
+        guard.open({"c": VIPS}, later())
     assert client.silent(VIPS[0])
-    guard.close("a")
-    guard.close("b")
-    guard.open("a", VIPS, later())
+    guard.close(["a"])
+    guard.close(["b"])
+    guard.open({"a": VIPS}, later())
     assert all(client.answered(each) for each in VIPS)
     assert all(client.silent(each) for each in OTHERS), "what another group had open does not come back with it"
 
@@ -106,10 +106,10 @@ def test_opening_another_group_after_the_end_does_not_revive_the_first():
     hold(*OTHERS)
     guard = gate()
     guard.protect([*VIPS, *OTHERS])
-    guard.open("a", VIPS, later(40 * MS))
+    guard.open({"a": VIPS}, later(40 * MS))
     time.sleep(0.05)
     with pytest.raises(GateClosedError):
-        guard.open("b", OTHERS, later())
+        guard.open({"b": OTHERS}, later())
     assert all(client.silent(each) for each in (*VIPS, *OTHERS))
 
 
@@ -118,7 +118,7 @@ def test_a_shorter_deadline_takes_the_place_of_a_longer_one():
     client = Client()
     guard = gate()
     guard.protect(VIPS)
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     until = later(80 * MS)
     guard.renew(until)
     last = client.last_answer(VIPS[0], until)
@@ -132,7 +132,7 @@ def test_a_new_incarnation_adopts_without_a_gap_and_without_more_time():
     first = gate()
     first.protect(VIPS)
     until = later(300 * MS)
-    first.open("g", VIPS, until)
+    first.open({"g": VIPS}, until)
     assert client.answered(VIPS[0])
     first.leave()  # what the kernel does when it dies
     second = gate()
@@ -143,7 +143,7 @@ def test_a_new_incarnation_adopts_without_a_gap_and_without_more_time():
     assert last is not None
     assert until - 100 * MS <= last <= until + LATE
     assert all(client.silent(each) for each in VIPS)
-    second.open("g", VIPS, later())
+    second.open({"g": VIPS}, later())
     assert all(client.answered(each) for each in VIPS)
 
 
@@ -154,12 +154,12 @@ def test_a_new_incarnation_that_opens_in_time_goes_on_and_leaves_the_rest_its_ti
     first = gate()
     first.protect([*VIPS, *OTHERS])
     until = later(400 * MS)
-    first.open("a", VIPS, until)
-    first.open("b", OTHERS, until)
+    first.open({"a": VIPS}, until)
+    first.open({"b": OTHERS}, until)
     first.leave()
     second = gate()
     second.protect([*VIPS, *OTHERS])
-    second.open("a", VIPS, later())
+    second.open({"a": VIPS}, later())
     assert all(client.answered(each) for each in (*VIPS, *OTHERS))
     second.renew(later())
     last = client.last_answer(OTHERS[0], until)
@@ -177,15 +177,15 @@ def test_what_was_left_open_can_be_swept():
     hold(*OTHERS)
     first = gate()
     first.protect([*VIPS, *OTHERS])
-    first.open("a", [*VIPS, *OTHERS], later())
+    first.open({"a": [*VIPS, *OTHERS]}, later())
     first.leave()
     second = gate()
     second.protect([*VIPS, *OTHERS])
-    second.open("b", OTHERS, later())
+    second.open({"b": OTHERS}, later())
     second.sweep([*VIPS, *OTHERS])
     assert all(client.silent(each) for each in VIPS)
     assert all(client.answered(each) for each in OTHERS)
-    second.close("b")
+    second.close(["b"])
     second.sweep(OTHERS)
     assert all(client.silent(each) for each in OTHERS)
 
@@ -197,18 +197,18 @@ def test_a_sweep_leaves_alone_what_is_not_named():
     hold(*OTHERS)
     first = gate()
     first.protect([*VIPS, *OTHERS])
-    first.open("a", VIPS, later())
-    first.open("b", OTHERS, later())
+    first.open({"a": VIPS}, later())
+    first.open({"b": OTHERS}, later())
     first.leave()
     second = gate()
     second.protect([*VIPS, *OTHERS])
     second.sweep(VIPS)
     assert all(client.silent(each) for each in VIPS)
     assert all(client.answered(each) for each in OTHERS)
-    second.open("b", OTHERS, later())
+    second.open({"b": OTHERS}, later())
     second.sweep([*VIPS, *OTHERS])
     assert all(client.answered(each) for each in OTHERS)
-    second.close("b")
+    second.close(["b"])
     assert all(client.silent(each) for each in OTHERS)
 
 
@@ -217,7 +217,7 @@ def test_a_holder_that_is_killed_is_succeeded_by_the_next():
     client = Client()
     hold_open = (
         "import sys, time; from tests.integration.gating import *; guard = gate(); guard.protect(VIPS);"
-        " guard.open('g', VIPS, later()); print('open', flush=True); time.sleep(60)"
+        " guard.open({'g': VIPS}, later()); print('open', flush=True); time.sleep(60)"
     )
     for _ in range(5):
         with subprocess.Popen(
@@ -231,7 +231,7 @@ def test_a_holder_that_is_killed_is_succeeded_by_the_next():
         guard = gate()
         guard.protect(VIPS)
         assert client.answered(VIPS[0])
-        guard.open("g", VIPS, later())
+        guard.open({"g": VIPS}, later())
         guard.leave()
 
 

@@ -47,7 +47,7 @@ def test_a_gate_that_is_taken_away_is_noticed_and_comes_back_closed():
     )
     guard.protect(VIPS)
     for attempt in attempts:
-        guard.open("g", VIPS, later())
+        guard.open({"g": VIPS}, later())
         guard.hear()
         assert told == [], attempt
         assert client.answered(VIPS[0])
@@ -57,7 +57,7 @@ def test_a_gate_that_is_taken_away_is_noticed_and_comes_back_closed():
         assert all(client.silent(each) for each in VIPS), attempt
         with pytest.raises(GateClosedError):
             guard.renew(later())
-        guard.close("g")
+        guard.close(["g"])
         told.clear()
     guard.hear()
     assert told == []
@@ -84,7 +84,7 @@ def test_an_owned_table_can_not_be_changed_by_others():
     for attempt in (*ATTEMPTS, f"add table netdev {TABLE} {{ flags dormant; }}"):
         nft(attempt)
         assert all(client.silent(each) for each in VIPS), attempt
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     for attempt in ATTEMPTS:
         nft(attempt)
     guard.renew(later())
@@ -119,14 +119,14 @@ def test_a_table_of_another_make_is_replaced_closed():
     for attempt in ATTEMPTS:
         first = NftGate(pytest.fail)
         first.protect(VIPS)
-        first.open("g", VIPS, later())
+        first.open({"g": VIPS}, later())
         first.leave()
         nft(attempt)
         second = NftGate(pytest.fail)
         second.protect(VIPS)
         second.sweep(VIPS)
         assert all(client.silent(each) for each in VIPS), attempt
-        second.open("g", VIPS, later())
+        second.open({"g": VIPS}, later())
         assert client.answered(VIPS[0])
         second.remove()
 
@@ -153,13 +153,13 @@ def test_classifiers_of_another_make_are_replaced_closed():
     bpf._link_header = lambda _: 0  # looks for everything at the wrong place
     first = BpfGate(pytest.fail)
     first.protect(VIPS)
-    first.open("g", VIPS, later())
+    first.open({"g": VIPS}, later())
     first.leave()
     bpf._link_header = usual
     second = BpfGate(pytest.fail)
     second.protect(VIPS)
     assert all(client.silent(each) for each in VIPS)
-    second.open("g", VIPS, later())
+    second.open({"g": VIPS}, later())
     assert all(client.answered(each) for each in VIPS)
 
 
@@ -169,7 +169,7 @@ def test_the_ebpf_gate_goes_with_an_interface_that_is_renamed():
     guard = BpfGate(pytest.fail)
     guard.protect(VIPS)
     until = later(300 * MS)
-    guard.open("g", VIPS, until)
+    guard.open({"g": VIPS}, until)
     sh("ip link set eth0 down")
     sh("ip link set eth0 name eth9")
     sh("ip link set eth9 up")
@@ -187,7 +187,7 @@ def test_nft_lists_what_was_made():
     Client()
     guard = NftGate(pytest.fail)
     guard.protect(VIPS)
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     listed = " ".join(nft("list ruleset").split())
     for line in (
         "flags owner",
@@ -267,8 +267,8 @@ def test_chains_of_interfaces_that_do_not_exist():
     guard = NftGate(pytest.fail)
     guard.protect([*VIPS, *OTHERS])
     try:
-        guard.open("g", VIPS, later())
-        guard.close("g")
+        guard.open({"g": VIPS}, later())
+        guard.close(["g"])
     except GateFailedError:
         pass
     client = Client()

@@ -30,12 +30,12 @@ def test_closed_by_default_open_when_opened_and_closed_again():
     guard = gate()
     guard.protect(VIPS)
     assert all(client.silent(each) for each in VIPS)
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     assert client.answers(VIPS[0], 0.5) == {Kind.ARP, Kind.ICMP}
     assert client.answers(VIPS[1], 0.5) == {Kind.ND, Kind.ICMP6}
-    guard.close("g")
-    guard.close("g")
-    guard.close("never opened")
+    guard.close(["g"])
+    guard.close(["g"])
+    guard.close(["never opened"])
     assert all(client.silent(each) for each in VIPS)
     guard.remove()
     assert all(client.answered(each) for each in VIPS)
@@ -82,7 +82,7 @@ def test_nothing_leaves_from_a_closed_address():
                     udp.sendto(b"hello", (target, 9))
         seen = [frame for frame in client.received() if any(each.address in frame for each in VIPS)]
         assert (len(seen) == 0) if frames == 0 else (len(seen) >= 7), [frame.hex() for frame in seen]
-        guard.open("g", VIPS, later())
+        guard.open({"g": VIPS}, later())
 
 
 @on_both
@@ -124,7 +124,7 @@ def test_one_address_of_a_pair_does_not_open_the_other():
     hold(*OTHERS)
     guard = gate()
     guard.protect([*VIPS, *OTHERS])
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     assert all(client.answered(each) for each in VIPS)
     assert all(client.silent(each) for each in OTHERS)
     asked = ndisc.solicitation(OTHERS[1].address, mac=client.mac, source=client.asker.ipv6)
@@ -143,11 +143,11 @@ def test_the_same_address_on_two_interfaces_is_two():
     guard.protect([*VIPS, *twin])
     assert left.silent(VIPS[0])
     assert right.silent(VIPS[0])
-    guard.open("l", VIPS, later())
+    guard.open({"l": VIPS}, later())
     assert all(left.answered(each) for each in VIPS)
     assert all(right.silent(each) for each in VIPS)
-    guard.open("r", twin, later())
-    guard.close("l")
+    guard.open({"r": twin}, later())
+    guard.close(["l"])
     assert all(left.silent(each) for each in VIPS)
     assert all(right.answered(each) for each in VIPS)
 
@@ -157,15 +157,15 @@ def test_an_address_of_two_groups_is_open_as_long_as_either_is():
     client = Client()
     guard = gate()
     guard.protect(VIPS)
-    guard.open("one", VIPS, later())
-    guard.open("two", VIPS[:1], later())
-    guard.close("one")
+    guard.open({"one": VIPS}, later())
+    guard.open({"two": VIPS[:1]}, later())
+    guard.close(["one"])
     assert client.answered(VIPS[0])
     assert client.silent(VIPS[1])
-    guard.open("two", VIPS[1:], later())
+    guard.open({"two": VIPS[1:]}, later())
     assert client.silent(VIPS[0])
     assert client.answered(VIPS[1])
-    guard.close("two")
+    guard.close(["two"])
     assert client.silent(VIPS[1])
 
 
@@ -175,7 +175,7 @@ def test_protect_changes_only_what_differs():
     hold(*OTHERS)
     guard = gate()
     guard.protect(VIPS)
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     guard.protect([*VIPS, *OTHERS])
     assert all(client.answered(each) for each in VIPS)
     assert all(client.silent(each) for each in OTHERS)
@@ -196,16 +196,16 @@ def test_what_is_refused():
     guard = gate()
     guard.protect(VIPS)  # there is no eth0 yet
     with pytest.raises(GateFailedError, match="no gate"):
-        guard.open("g", OTHERS, later())
+        guard.open({"g": OTHERS}, later())
     Client()
     guard.protect(VIPS)
     with pytest.raises(GateFailedError, match="no gate"):
-        guard.open("g", [*VIPS, *OTHERS], later())
+        guard.open({"g": [*VIPS, *OTHERS]}, later())
     for late in (boottime() - 5 * S, boottime() - 1, 0):
         with pytest.raises(GateClosedError):
-            guard.open("g", VIPS, late)
+            guard.open({"g": VIPS}, late)
     guard.renew(later())  # nothing is open, so there is nothing to renew
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     with pytest.raises(GateClosedError):
         guard.renew(boottime() - 1 * MS)
     guard.remove()
@@ -216,21 +216,21 @@ def test_an_interface_that_comes_again_is_guarded_before_it_has_an_address():
     client = Client()
     guard = gate()
     guard.protect(VIPS)
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     assert client.answered(VIPS[0])
     sh("ip link del eth0")
     guard.protect(VIPS)
     guard.renew(later())
     client.reconnect()
-    guard.close("g")
+    guard.close(["g"])
     guard.protect(VIPS)
     client.set_up()
     assert all(client.silent(each) for each in VIPS)
-    guard.open("g", VIPS, later())
+    guard.open({"g": VIPS}, later())
     assert all(client.answered(each) for each in VIPS)
     sh("ip link set eth0 down")
     sh("ip link set eth0 up")
-    guard.close("g")
+    guard.close(["g"])
     client.set_up()
     assert all(client.silent(each) for each in VIPS)
 
@@ -243,12 +243,12 @@ def test_two_hundred_addresses():
     guard = gate()
     guard.protect(many)
     assert all(client.silent(each) for each in many[::20])
-    guard.open("a", many[:50], later())
-    guard.open("b", many[50:], later())
+    guard.open({"a": many[:50]}, later())
+    guard.open({"b": many[50:]}, later())
     for _ in range(20):
         guard.renew(later(1 * S))
     assert all(client.answered(each) for each in many[::20])
-    guard.close("a")
+    guard.close(["a"])
     assert client.silent(many[0])
     assert client.answered(many[50])
     guard.protect(many[:3])

@@ -10,7 +10,7 @@ it ends as late as that allows. Absolute: the deadline itself is written (as eBP
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -122,21 +122,21 @@ class GatePort:
         self._mine &= held
         self._kernel.guard(held)
 
-    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        """Let the group pass until then, and with it all else that is open."""
-        self._turn(self._mine | {group}, until)
-        self._mine.add(group)
+    def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
+        """Let the groups pass until then, and with them all else that is open."""
+        self._turn(self._mine | groups.keys(), until)
+        self._mine |= groups.keys()
 
     def renew(self, until: Instant) -> None:
         """Let all that is open pass until then."""
         if self._mine:
             self._turn(self._mine, until)
 
-    def close(self, group: str) -> None:
-        """Let nothing of the group pass."""
+    def close(self, groups: Iterable[str]) -> None:
+        """Let nothing of the groups pass."""
         self._step()
-        self._mine.discard(group)
-        self._kernel.shut([group])
+        self._mine.difference_update(groups)
+        self._kernel.shut(groups)
 
     def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
         """Close what another incarnation left open of these."""
@@ -271,6 +271,10 @@ class Addresses:
     def extend(self, effect: ExtendAddresses) -> None:
         """At once."""
         self._agent.host.kernel.extend(effect.until)
+
+    def flush(self, *, opening: bool = True) -> bool:
+        """Nothing is gathered."""
+        return False
 
 
 def gated(agent: Agent, kernel: KernelGate) -> GatedKernel:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from haagent.core import lease, ownership
@@ -18,6 +19,7 @@ from tests.sim.host import Agent
 from tests.sim.planting import Patch, mutant
 
 _open, _renew, _adopt, _renewals_ask = GatePort.open, GatePort.renew, ownership._adopt, Renewals.ask
+_flush, _TURNS = GatedKernel.flush, itertools.count()
 
 
 def _mutant(name: str, mistake: str, *patches: Patch, seeds: int = 60, story: str = "", redundant: str = "") -> None:
@@ -53,9 +55,14 @@ def _held_until(at: Situation) -> Instant:
     return at.lease.held_until
 
 
+def _open_later(gated: GatedKernel, *, opening: bool = True) -> bool:
+    """Once in two times what opens waits longer than it must: to be given up meanwhile takes some time."""
+    return _flush(gated, opening=opening and next(_TURNS) % 2 == 0)
+
+
 def _until_later(ttls: int) -> tuple[Patch, ...]:
-    def opens(port: GatePort, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        _open(port, group, addresses, until + ttls * port._agent.node.rules.ttl)
+    def opens(port: GatePort, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
+        _open(port, groups, until + ttls * port._agent.node.rules.ttl)
 
     def renews(port: GatePort, until: Instant) -> None:
         _renew(port, until + ttls * port._agent.node.rules.ttl)
@@ -132,4 +139,10 @@ _mutant(
     "the addresses are removed without closing the gate",
     (GatedKernel, "remove", lambda gated, effect: gated._kernel.remove(effect)),
     redundant="a release waits until the kernel has none of the addresses, and a lapse closes the gate by itself",
+)
+_mutant(
+    "given-up-and-opened",
+    "what waited to be opened is opened although it was given up meanwhile",
+    (GatedKernel, "_supersede", lambda gated, group: None),
+    (GatedKernel, "flush", _open_later),
 )

@@ -287,6 +287,8 @@ class Agent:
             for effect in effects:
                 if self.alive:
                     _PERFORM[type(effect)](self, effect)
+            if self.gated is not None and self.alive:
+                self.gated.flush(opening=not self._inbox)  # what opens waits while there are events, as in the pump
         except KilledError:
             pass  # whatever was still to be done is not
 

@@ -80,18 +80,18 @@ class BpfGate:
                 self._guard(interface, keys)
         self._groups.keep(Place(i, address(k)) for i, keys in wanted.items() if i in self._guards for k in keys)
 
-    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        """Let these addresses of the group pass until then, never longer, and with them all else that is open.
+    def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
+        """Let just these addresses of these groups pass until then, never longer, and with them all else that is open.
 
         Raises GateClosedError if it came too late, or if what was open had closed.
         """
-        those = places(addresses)
-        for place in those:
+        by_group = {group: places(addresses) for group, addresses in groups.items()}
+        for place in frozenset[Place]().union(*by_group.values()):
             guard = self._guards.get(place.interface)
             if guard is None or key(place.address) not in guard.keys:
                 raise GateFailedError(f"{place}: has no gate")
         self._check(until)
-        gone = self._groups.opened(group, those)
+        gone = self._groups.opened(by_group)
         with _failing("cannot open"):
             self._set(gone, 0)
             self._set(self._groups.places(), until)
@@ -106,9 +106,9 @@ class BpfGate:
             self._set(self._groups.places(), until)
         self._until = until
 
-    def close(self, group: str) -> None:
-        """Let nothing of the group pass from now on. Closing what is closed is nothing."""
-        gone = self._groups.closed(group)
+    def close(self, groups: Iterable[str]) -> None:
+        """Let nothing of these groups pass from now on. Closing what is closed is nothing."""
+        gone = self._groups.closed(groups)
         with _failing("cannot close"):
             self._set(gone, 0)
 

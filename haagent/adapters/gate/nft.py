@@ -109,12 +109,13 @@ class NftGate:
         if self._session is not None:
             self._session = dataclasses.replace(self._session, places=self._session.places & kept)
 
-    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        """Let these addresses of the group pass until then, never longer, and with them all else that is open.
+    def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
+        """Let just these addresses of these groups pass until then, never longer, and with them all else that is open.
 
         Raises GateClosedError if it came too late, or if what was open had closed.
         """
-        those = places(addresses)
+        by_group = {group: places(addresses) for group, addresses in groups.items()}
+        those = frozenset[Place]().union(*by_group.values())
         for place in those:
             if place.address not in self._table.guarded.get(place.interface, ()):
                 raise GateFailedError(f"{place}: has no gate")
@@ -131,7 +132,7 @@ class NftGate:
         operations += layout.session(session.chain, ticket) + _point(fresh, session.chain)
         self._turn(operations, strict=session is self._session)
         self._session = _Session(session.chain, ticket, session.places | fresh)
-        self._shut(self._groups.opened(group, those))
+        self._shut(self._groups.opened(by_group))
 
     def renew(self, until: Instant) -> None:
         """Let all that is open pass until then. Raises GateClosedError if any of it had closed: then all is closed."""
@@ -144,9 +145,9 @@ class NftGate:
         self._turn([*_forget(session), *layout.session(session.chain, ticket)], strict=True)
         self._session = dataclasses.replace(session, ticket=ticket)
 
-    def close(self, group: str) -> None:
-        """Let nothing of the group pass from now on. Closing what is closed is nothing."""
-        self._shut(self._groups.closed(group))
+    def close(self, groups: Iterable[str]) -> None:
+        """Let nothing of these groups pass from now on. Closing what is closed is nothing."""
+        self._shut(self._groups.closed(groups))
 
     # What the port does not have.
 

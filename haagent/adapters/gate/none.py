@@ -21,13 +21,13 @@ class NoGate:
     def protect(self, addresses: Iterable[VirtualAddress]) -> None:
         """Nothing is protected."""
 
-    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
+    def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
         """All is open."""
 
     def renew(self, until: Instant) -> None:
         """Nothing ends."""
 
-    def close(self, group: str) -> None:
+    def close(self, groups: Iterable[str]) -> None:
         """Nothing is closed."""
 
     def sweep(self, addresses: Iterable[VirtualAddress]) -> None:

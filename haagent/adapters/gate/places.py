@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -25,29 +26,43 @@ def places(addresses: Iterable[VirtualAddress]) -> frozenset[Place]:
 
 
 class Groups:
-    """The groups that are open, each with its places; a place may be in several."""
+    """The groups that are open, each with its places; a place may be in several.
+
+    Places are counted: what a change costs depends on the groups that change, not on all that is open.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, frozenset[Place]] = {}
+        self._count: Counter[Place] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
     def places(self) -> set[Place]:
         """All that is open."""
-        return {place for those in self._open.values() for place in those}
+        return set(self._count)
 
-    def opened(self, group: str, those: frozenset[Place]) -> set[Place]:
-        """The group has just these places now; return what of it nobody has any more."""
-        before = self._open.get(group, frozenset())
-        self._open[group] = those
-        return set(before) - self.places()
+    def opened(self, groups: Mapping[str, frozenset[Place]]) -> set[Place]:
+        """These groups have just these places now; return what of them nobody has any more."""
+        gone = self.closed(groups)
+        self._open.update(groups)
+        for those in groups.values():
+            self._count.update(those)
+        return {place for place in gone if place not in self._count}
 
-    def closed(self, group: str) -> set[Place]:
-        """The group has none any more; return what of it nobody has any more."""
-        return set(self._open.pop(group, frozenset[Place]())) - self.places()
+    def closed(self, groups: Iterable[str]) -> set[Place]:
+        """These groups have none any more; return what of them nobody has any more."""
+        gone: set[Place] = set()
+        for group in groups:
+            for place in self._open.pop(group, ()):
+                self._count[place] -= 1
+                if not self._count[place]:
+                    del self._count[place]
+                    gone.add(place)
+        return gone
 
     def keep(self, those: Iterable[Place]) -> None:
         """Forget all places but those."""
         kept = frozenset(those)
         self._open = {group: mine & kept for group, mine in self._open.items()}
+        self._count = Counter(place for mine in self._open.values() for place in mine)

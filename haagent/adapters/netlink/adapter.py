@@ -94,6 +94,10 @@ class NetlinkKernel:
         """Let the addresses' lifetimes follow the lease."""
         self._tell(effect)
 
+    def flush(self, *, opening: bool = True) -> bool:  # noqa: ARG002 - nothing is gathered here
+        """All that was asked for is under way."""
+        return False
+
     async def close(self) -> None:
         """End the thread. What the kernel holds stays, and ends with its lifetimes."""
         if not self._began:

@@ -119,16 +119,16 @@ def test_an_interface_that_does_not_exist_has_no_gate_where_hooks_need_it():
 def test_what_another_group_has_too_is_not_gone():
     groups = Groups()
     assert not groups
-    assert groups.opened("one", frozenset((A, B))) == set()
-    assert groups.opened("two", frozenset((B, C))) == set()
-    assert groups.closed("one") == {A}
+    assert groups.opened({"one": frozenset((A, B))}) == set()
+    assert groups.opened({"two": frozenset((B, C))}) == set()
+    assert groups.closed(["one"]) == {A}
     assert groups.places() == {B, C}
-    assert groups.opened("two", frozenset((C,))) == {B}
-    assert groups.closed("unknown") == set()
+    assert groups.opened({"two": frozenset((C,))}) == {B}
+    assert groups.closed(["unknown"]) == set()
     groups.keep([A])
     assert groups
     assert groups.places() == set()
-    assert groups.closed("two") == set()
+    assert groups.closed(["two"]) == set()
     assert not groups
 
 
@@ -164,7 +164,7 @@ def test_no_gate_does_nothing():
     gate = NoGate()
     address = VirtualAddress(A.address, 32, "eth0")
     gate.protect([address])
-    gate.open("g", [address], 0)
+    gate.open({"g": [address]}, 0)
     gate.renew(0)
-    gate.close("g")
+    gate.close(["g"])
     assert gate.counters() == {}

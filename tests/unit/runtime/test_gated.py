@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 
@@ -16,7 +16,7 @@ from haagent.core.model import (
     VirtualAddress,
 )
 from haagent.core.units import MS, NEVER, Instant
-from haagent.runtime.gated import GatedKernel
+from haagent.runtime.gated import OPENED_AT_ONCE, GatedKernel
 from haagent.runtime.ports import GateClosedError, GateFailedError
 
 VIP, OTHER = (VirtualAddress(bytes([10, 0, 0, last]), 24, "eth0") for last in (100, 101))
@@ -27,7 +27,7 @@ GRACE = 250 * MS
 
 
 class World:
-    """Gate, dead-man timer and kernel in one, which notes what it is told; a verb in `refuse` raises."""
+    """All in one: it notes what it is told. A line that begins as `refuse` says is refused."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -37,10 +37,24 @@ class World:
         self.gated.protect({"web": (VIP,), "db": (OTHER,)}, ["eth0", "eth1"])
         assert self.take() == ["protect 100@eth0 100@eth1 101@eth0 101@eth1"]
 
+    def does(self, *effects: InstallAddresses | RemoveAddresses | ExtendAddresses) -> list[str]:
+        """The effects of one event, and what came of them."""
+        for effect in effects:
+            match effect:
+                case InstallAddresses():
+                    self.gated.install(effect)
+                case RemoveAddresses():
+                    self.gated.remove(effect)
+                case ExtendAddresses():
+                    self.gated.extend(effect)
+        self.gated.flush()
+        return self.take()
+
     def note(self, line: str) -> None:
         self.told.append(line)
-        if (error := self.refuse.get(line.partition(" ")[0])) is not None:
-            raise error
+        for start, error in self.refuse.items():
+            if line.startswith(start):
+                raise error
 
     def take(self) -> list[str]:
         told, self.told = self.told, []
@@ -57,6 +71,9 @@ class World:
     def extend(self, effect: ExtendAddresses) -> None:
         self.note("extend")
 
+    def flush(self, *, opening: bool = True) -> bool:
+        raise AssertionError("what is behind the gate gathers nothing")
+
     def arm(self, until: Instant) -> None:
         self.note("disarm" if until == NEVER else f"arm {until // MS}")
 
@@ -68,14 +85,15 @@ class _Gate:
     def protect(self, addresses: Iterable[VirtualAddress]) -> None:
         self._note(f"protect {_names(addresses)}")
 
-    def open(self, group: str, addresses: Iterable[VirtualAddress], until: Instant) -> None:
-        self._note(f"open {group} {_names(addresses)} until {until // MS}")
+    def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
+        named = " ".join(f"{group} {_names(addresses)}" for group, addresses in groups.items())
+        self._note(f"open {named} until {until // MS}")
 
     def renew(self, until: Instant) -> None:
         self._note(f"renew until {until // MS}")
 
-    def close(self, group: str) -> None:
-        self._note(f"close {group}")
+    def close(self, groups: Iterable[str]) -> None:
+        self._note(f"close {' '.join(sorted(groups))}")
 
     def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
         self._note(f"sweep {_names(addresses)}")
@@ -93,66 +111,50 @@ def _names(addresses: Iterable[VirtualAddress]) -> str:
 
 def test_what_is_held_was_opened_first_and_is_closed_first():
     world = World()
-    world.gated.install(INSTALL)
-    assert world.take() == ["open web 100@eth0 100@eth1 until 1000", "arm 1250", "install 3"]
-    world.gated.extend(EXTEND)
-    assert world.take() == ["renew until 1250", "arm 1500", "extend"]
-    world.gated.remove(REMOVE)
-    assert world.take() == ["close web", "disarm", "remove 4"]
+    assert world.does(INSTALL) == ["open web 100@eth0 100@eth1 until 1000", "arm 1250", "install 3"]
+    assert world.does(EXTEND) == ["renew until 1250", "arm 1500", "extend"]
+    assert world.does(REMOVE) == ["close web", "disarm", "remove 4"]
     assert world.delivered == []
 
 
 def test_a_lease_that_runs_while_nothing_is_held_needs_no_gate():
-    world = World()
-    world.gated.extend(EXTEND)
-    assert world.take() == []
+    assert World().does(EXTEND) == []
 
 
 def test_what_an_earlier_incarnation_left_of_a_group_is_closed_before_it_is_removed():
     """Of this group only: of another it may be about to be adopted."""
-    world = World()
-    world.gated.remove(REMOVE)
-    assert world.take() == ["sweep 100@eth0 100@eth1", "disarm", "remove 4"]
+    assert World().does(REMOVE) == ["sweep 100@eth0 100@eth1", "disarm", "remove 4"]
 
 
 def test_the_timer_runs_until_the_last_group_is_given_up():
     world = World()
-    world.gated.install(INSTALL)
-    world.gated.install(InstallAddresses("db", 1, (VIP,), until=1000 * MS))
-    world.take()
-    world.gated.remove(REMOVE)
-    assert "disarm" not in world.take()
-    world.gated.remove(RemoveAddresses("db", 2))
-    assert "disarm" in world.take()
+    world.does(INSTALL, InstallAddresses("db", 1, (VIP,), until=1000 * MS))
+    assert "disarm" not in world.does(REMOVE)
+    assert "disarm" in world.does(RemoveAddresses("db", 2))
 
 
 @pytest.mark.parametrize("error", [GateClosedError("too late"), GateFailedError("no nftables")])
 def test_no_gate_no_address(error: Exception):
     world = World()
     world.refuse["open"] = error
-    world.gated.install(INSTALL)
-    assert world.take() == ["open web 100@eth0 100@eth1 until 1000"]
+    assert world.does(INSTALL) == ["open web 100@eth0 100@eth1 until 1000"]
     assert world.delivered == [KernelFailed("web", 3, f"gate: {error}")]
 
 
 @pytest.mark.parametrize("error", [GateClosedError("it had closed"), GateFailedError("no nftables")])
 def test_a_renewal_that_the_kernel_refuses_ends_the_lease(error: Exception):
     world = World()
-    world.gated.install(INSTALL)
-    world.take()
+    world.does(INSTALL)
     world.refuse["renew"] = error
-    world.gated.extend(EXTEND)
-    assert world.take() == ["renew until 1250"]
+    assert world.does(EXTEND) == ["renew until 1250"]
     assert world.delivered == [GateClosed(str(error))]
 
 
 def test_a_gate_that_can_not_be_closed_keeps_no_address():
     world = World()
-    world.gated.install(INSTALL)
-    world.take()
+    world.does(INSTALL)
     world.refuse["close"] = GateFailedError("no nftables")
-    world.gated.remove(REMOVE)
-    assert world.take() == ["close web", "disarm", "remove 4"]
+    assert world.does(REMOVE) == ["close web", "disarm", "remove 4"]
 
 
 def test_an_address_that_can_not_be_guarded_closes_everything():
@@ -160,3 +162,65 @@ def test_an_address_that_can_not_be_guarded_closes_everything():
     world.refuse["protect"] = GateFailedError("no nftables")
     world.gated.protect({"web": (VIP,)}, ["eth0"])
     assert world.delivered == [GateClosed("no nftables")]
+
+
+# Many groups.
+
+
+def test_many_groups_are_opened_by_one_call_and_closed_by_one():
+    world = World()
+    opened = world.does(INSTALL, InstallAddresses("db", 1, (OTHER,), until=1000 * MS))
+    assert opened == [
+        "open web 100@eth0 100@eth1 db 101@eth0 101@eth1 until 1000",
+        "arm 1250",
+        "install 3",
+        "install 1",
+    ]
+    assert world.does(REMOVE, RemoveAddresses("db", 2)) == ["close db web", "disarm", "remove 4", "remove 2"]
+
+
+def test_what_closes_does_not_wait_for_what_opens():
+    world = World()
+    world.does(INSTALL)
+    world.gated.install(InstallAddresses("db", 1, (OTHER,), until=1000 * MS))
+    world.gated.remove(REMOVE)
+    assert world.gated.flush(opening=False)
+    assert world.take() == ["close web", "disarm", "remove 4"]
+    assert not world.gated.flush()
+    assert world.take() == ["open db 101@eth0 101@eth1 until 1000", "arm 1250", "install 1"]
+
+
+def test_what_is_given_up_before_it_was_opened_is_never_opened():
+    world = World()
+    world.gated.install(INSTALL)
+    assert world.gated.flush(opening=False)
+    assert world.does(REMOVE) == ["sweep 100@eth0 100@eth1", "disarm", "remove 4"]
+    assert world.delivered == [KernelFailed("web", 3, "superseded")]
+    assert world.does() == []
+
+
+@pytest.mark.parametrize("until", [900, 1250], ids=["shorter", "longer"])
+def test_what_waits_to_be_opened_ends_with_all_else_that_is_owned(until: int):
+    """Else it would open for longer than the lease runs by now, or cut short what is open already."""
+    world = World()
+    world.gated.install(INSTALL)
+    world.gated.extend(ExtendAddresses(until * MS))
+    assert world.does() == [f"open web 100@eth0 100@eth1 until {until}", f"arm {until + 250}", "install 3"]
+
+
+def test_a_crowd_is_opened_in_bites():
+    world = World()
+    for number in range(OPENED_AT_ONCE + 1):
+        world.gated.install(InstallAddresses(f"g{number}", 1, (VIP,), until=1000 * MS))
+    assert world.gated.flush()
+    assert world.take().count("install 1") == OPENED_AT_ONCE
+    assert not world.gated.flush()
+    assert world.take().count("install 1") == 1
+
+
+def test_one_group_that_has_no_gate_keeps_no_other_closed():
+    world = World()
+    world.refuse["open web"] = GateFailedError("web has no gate")
+    db = InstallAddresses("db", 1, (OTHER,), until=1000 * MS)
+    assert world.does(INSTALL, db)[-3:] == ["open db 101@eth0 101@eth1 until 1000", "arm 1250", "install 1"]
+    assert world.delivered == [KernelFailed("web", 3, "gate: web has no gate")]

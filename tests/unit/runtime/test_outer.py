@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
 
 from haagent.core.model import Effect, Event, Role, Rules
 from haagent.core.units import MS, NEVER, Duration, Instant
@@ -72,7 +74,8 @@ Scene = Callable[[Mind, Watch, Watch, Outer], Awaitable[None]]
 def play(scene: Scene, manager: Duration | None = None, device: Duration | None = PATIENCE) -> tuple[Watch, Watch]:
     async def run() -> tuple[Watch, Watch]:
         mind, watches = Mind(), (Watch(manager), Watch(device))
-        pump = Pump(mind, None, lambda: 0)  # pyright: ignore[reportArgumentType] - this node has no effects
+        ports: Any = SimpleNamespace(kernel=SimpleNamespace(flush=lambda opening=True: False))
+        pump = Pump(mind, ports, lambda: 0)  # this node has no effects
         outer = Outer(watches[0], pump)
         outer.add(watches[1])
         pump.start(watches[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
@@ -18,10 +19,12 @@ from haagent.core.model import (
     Ask,
     Asking,
     Commit,
+    Committed,
     Effect,
     Event,
     ExtendAddresses,
     Fence,
+    GateClosed,
     InstallAddresses,
     InterfaceChanged,
     KernelFailed,
@@ -37,10 +40,11 @@ from haagent.core.model import (
     SendAdvert,
     StopRequested,
     TimePassed,
+    Watched,
 )
 from haagent.core.units import MS, NEVER, Instant
 from haagent.runtime.ports import RouterWire
-from haagent.runtime.pump import WAITING_MOST, Pump
+from haagent.runtime.pump import LONGEST, WAITING_MOST, Pump
 
 RULES = Rules(node="n1", incarnation="i1", host="h1", version="0", groups={})
 ASK = Ask(Asking.RENEW, "n1", 1)
@@ -77,10 +81,15 @@ class Mind:
 
 
 class World:
-    """All ports and the timer: notes what is asked of them; `on` may answer at once, in the middle of the call."""
+    """All ports and the timer: notes what is asked of them; `on` may answer at once, in the middle of the call.
+
+    `left`: what the next flushes say, the last first; False from then on.
+    """
 
     def __init__(self) -> None:
         self.done: list[object] = []
+        self.flushed: list[bool] = []
+        self.left: list[bool] = []
         self.on: Callable[[object], None] = lambda what: None
         self.store = self.kernel = self.fencer = self.peers = self
         self.speaker = Voice(self._note)
@@ -109,6 +118,10 @@ class World:
 
     def extend(self, effect: ExtendAddresses) -> None:
         self._note(effect)
+
+    def flush(self, *, opening: bool = True) -> bool:
+        self.flushed.append(opening)
+        return bool(self.left) and bool(opening) and self.left.pop()
 
     def configure(self, rules: Rules) -> None:
         self._note(("configure", rules))
@@ -333,17 +346,80 @@ def test_a_long_row_of_events_lets_the_loop_have_its_turn():
 
     async def body(pump: Pump) -> None:
         def answer(what: object) -> None:
-            if what is COMMIT and len(mind.fed) < 1000:
+            if what is COMMIT and len(mind.fed) < 200:
+                time.sleep(0.001)
                 pump.deliver(TimePassed())
 
         world.on = answer
         pump.tick()
-        while len(mind.fed) < 1000:
+        while len(mind.fed) < 200:
             turns.append(len(mind.fed))
             await asyncio.sleep(0)
 
     with_pump(mind, world, body)
-    assert 3 <= len(turns) < 1000
+    assert 200 * MS // LONGEST <= len(turns) < 200
+
+
+def test_a_turn_of_many_deliveries_is_bounded_like_one():
+    """A port that has a hundred answers delivers them one by one: the first ones are fed at once, the rest waits."""
+    mind, world = Mind(AddressesInstalled=[COMMIT]), World()
+
+    async def body(pump: Pump) -> None:
+        world.on = lambda what: time.sleep(0.001)
+        for number in range(100):
+            pump.deliver(AddressesInstalled(f"g{number}", 1))
+        assert 1 < len(mind.fed) < 60
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    with_pump(mind, world, body)
+    assert [name for name, _ in mind.fed] == ["start", *(100 * ["AddressesInstalled"])]
+
+
+def test_what_the_lease_rests_on_goes_before_all_else_that_waits():
+    mind, world = Mind(StopRequested=[COMMIT]), World()
+    claim, renewal = Committed(Ask(Asking.CLAIM, "web", 1), 7), Committed(ASK, 8)
+    watched = Watched(9, ())
+
+    async def body(pump: Pump) -> None:
+        def answer(what: object) -> None:
+            if what is COMMIT:
+                for event in (AddressesInstalled("web", 1), claim, watched, renewal, GateClosed("why")):
+                    pump.deliver(event)
+
+        world.on = answer
+        pump.deliver(StopRequested())
+
+    with_pump(mind, world, body)
+    order = ["start", "StopRequested", "Watched", "Committed", "GateClosed", "AddressesInstalled", "Committed"]
+    assert [name for name, _ in mind.fed] == order
+
+
+def test_what_closes_is_done_with_its_event_and_what_opens_when_no_event_waits():
+    mind, world = Mind(StopRequested=[COMMIT]), World()
+
+    async def body(pump: Pump) -> None:
+        world.on = lambda what: pump.deliver(AddressesInstalled("web", 1)) if what is COMMIT else None
+        world.flushed.clear()
+        pump.deliver(StopRequested())
+        assert world.flushed == [False, False, True]
+
+    with_pump(mind, world, body)
+
+
+def test_what_is_left_to_open_is_opened_in_the_next_turns():
+    mind, world = Mind(), World()
+
+    async def body(pump: Pump) -> None:
+        world.flushed.clear()
+        world.left = [True, True]
+        pump.deliver(StopRequested())
+        assert world.flushed == [False, True]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert world.flushed == [False, True, True, True]
+
+    with_pump(mind, world, body)
 
 
 def wrong_invariant(mind: Mind, world: World) -> None:
