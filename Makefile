@@ -98,14 +98,20 @@ deps:  ## the Debian packages that lab and tests need, if missing (root)
 .PHONY: venv
 venv: .venv/.installed  ## .venv with haagent, its libraries and its tools
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "haagent needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	    || { echo "$(PYTHON) cannot make virtual environments: run 'make deps' (python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+.PHONY: lock
+lock: venv  ## renew requirements.lock: the newest libraries and tools that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --upgrade --extra test --extra dev \
+	    --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
 .PHONY: root
 root:

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import haagent
 from tests.sim.mutants import MUTANTS
@@ -187,3 +189,30 @@ def test_every_test_and_mutant_that_safety_rests_on_exists():
 def test_every_mutant_is_named_where_safety_is_explained():
     text = (ROOT / "docs" / "SAFETY.md").read_text()
     assert [name for name in MUTANTS if f"`mutant:{name}`" not in text] == []
+
+
+def locked() -> dict[str, str]:
+    """What requirements.lock installs on Linux: versions by canonical name."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = (line.removesuffix(" \\") for line in lines if "==" in line and "--hash" not in line)
+    found = [Requirement(pin) for pin in pins]
+    here = [one for one in found if one.marker is None or one.marker.evaluate()]
+    return {canonicalize_name(one.name): next(iter(one.specifier)).version for one in here}
+
+
+def test_the_lock_satisfies_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(one for some in project["optional-dependencies"].values() for one in some)]
+    pins = locked()
+    unmet = [
+        text
+        for text in asked
+        if not (one := Requirement(text)).specifier.contains(pins.get(canonicalize_name(one.name), "0"))
+    ]
+    assert not unmet, "run 'make lock'"
+
+
+def test_what_is_installed_is_what_is_locked():
+    installed = {canonicalize_name(one.metadata["Name"]): one.version for one in metadata.distributions()}
+    other = {name: installed.get(name) for name, version in locked().items() if installed.get(name) != version}
+    assert not other, "run 'make venv'"

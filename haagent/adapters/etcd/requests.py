@@ -35,10 +35,14 @@ def history_range(cluster: str) -> tuple[bytes, bytes]:
 
 
 def transaction(cluster: str, effect: Commit, session: int) -> rpc.TxnRequest:
-    """The transaction; refused, it reads what its guards are about. ValueError if a value can not be written."""
+    """The transaction; refused, it reads what its guards are about. ValueError if a value cannot be written.
+
+    All that it writes has one date.
+    """
+    since = datetime.now(UTC).isoformat(timespec="milliseconds")
     return rpc.TxnRequest(
         compare=[_compare(cluster, guard) for guard in effect.guards],
-        success=[_put(cluster, put, session) for put in effect.puts]
+        success=[_put(cluster, put, session, since) for put in effect.puts]
         + [_delete(cluster, key) for key in effect.deletes],
         failure=_reads(cluster, guarded(effect)),
     )
@@ -100,14 +104,11 @@ def _compare(cluster: str, guard: Guard) -> rpc.Compare:
     return rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=key, mod_revision=guard.revision)
 
 
-def _put(cluster: str, put: Put, session: int) -> rpc.RequestOp:
-    since = None
-    if isinstance(put.value, _DATED):
-        since = datetime.now(UTC).isoformat(timespec="milliseconds")
+def _put(cluster: str, put: Put, session: int, since: str) -> rpc.RequestOp:
     return rpc.RequestOp(
         request_put=rpc.PutRequest(
             key=records.path(cluster, put.key).encode(),
-            value=records.encode(put.value, since),
+            value=records.encode(put.value, since if isinstance(put.value, _DATED) else None),
             lease=session if put.session else 0,
         )
     )

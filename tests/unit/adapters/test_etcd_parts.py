@@ -13,7 +13,12 @@ from aetcd import rpc
 from haagent.adapters.etcd import EtcdSettings, EtcdSettingsError, EtcdStore
 from haagent.adapters.etcd.failures import Trouble, failure
 from haagent.adapters.etcd.lineage import Lineage
+from haagent.adapters.etcd.requests import transaction
 from haagent.adapters.etcd.settings import targets
+from haagent.core.model import Ask, Asking, Commit
+from haagent.core.records import HistoryEntry, Key, Kind, Put
+from haagent.core.units import S
+from haagent.wire.records import since
 
 
 def settings(*endpoints: str, **more: Any) -> EtcdSettings:
@@ -141,3 +146,14 @@ def test_another_cluster_is_another_history():
     lineage.begin(header(7, 10), lineage.mark())
     assert lineage.begin(header(8, 20), lineage.mark()) == "8"
     assert lineage.begin(header(7, 11), lineage.mark()) == "7"
+
+
+def test_all_that_a_transaction_writes_has_one_date():
+    """So many puts take longer to build than the date's millisecond."""
+    puts = tuple(Put(Key(Kind.HISTORY, f"web/{epoch}"), HistoryEntry("a", epoch, "test")) for epoch in range(1, 2001))
+    effect = Commit(Ask(Asking.CLAIM, "web", 1), (), puts, (), patience=S)
+    written = transaction("c", effect, session=0)
+    dates = {since(operation.request_put.value) for operation in written.success}
+    assert len(written.success) == 2000
+    assert len(dates) == 1
+    assert dates != {0}
