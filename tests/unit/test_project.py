@@ -213,6 +213,8 @@ def test_the_lock_satisfies_what_the_project_asks_for():
 
 
 def test_what_is_installed_is_what_is_locked():
-    installed: dict[str, str] = {canonicalize_name(one.metadata["Name"]): one.version for one in metadata.distributions()}
+    installed: dict[str, str] = {
+        canonicalize_name(one.metadata["Name"]): one.version for one in metadata.distributions()
+    }
     other = {name: installed.get(name) for name, version in locked().items() if installed.get(name) != version}
     assert not other, "run 'make venv'"
