@@ -1,6 +1,7 @@
 """The service manager, by the protocol of sd_notify(3): datagrams of `NAME=value` lines to the socket it names.
 
 Without $NOTIFY_SOCKET nobody listens, and nothing is sent. What cannot be sent is lost: no agent waits for the manager.
+Descriptors that it shall store are sent along, and come back by sd_listen_fds(3) to the next process of the service.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -23,6 +25,7 @@ class ServiceManager:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self.patience = _patience(environment)
+        self._inherited = _inherited(environment)
         self._socket: socket.socket | None = None
         self._status = ""
         # sd_notify(3): a path, or an @ in place of the null byte of an abstract name. (vsock is for whole machines.)
@@ -56,6 +59,30 @@ class ServiceManager:
         if self.patience is not None:
             self._send("WATCHDOG=1")
 
+    def inherited(self, name: str) -> list[int]:
+        """The descriptors of that name which it has in store and gave to this process; the caller closes them."""
+        return self._inherited.pop(name, [])
+
+    def store(self, name: str, descriptor: int, *, polled: bool) -> bool:
+        """Ask it to store a copy; `polled`: until the other end hangs up. False: it surely does not.
+
+        It does not answer. One that it refuses (FileDescriptorStoreMax=) it closes.
+        """
+        if self._socket is None:
+            return False
+        lines = f"FDSTORE=1\nFDNAME={name}" + ("" if polled else "\nFDPOLL=0")
+        try:
+            # Not socket.send_fds, which ignores the address before Python 3.12.
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor)
+            self._socket.sendmsg([lines.encode()], [rights], 0, self._address)
+        except OSError:
+            return False
+        return True
+
+    def forget(self, name: str) -> None:
+        """Ask it to close what it has in store by that name."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
     def close(self, *, clean: bool) -> None:  # noqa: ARG002 - the manager sees for itself how the process ends
         """Say no more."""
         if self._socket is not None:
@@ -68,6 +95,19 @@ class ServiceManager:
                 self._socket.sendto(text.encode(), self._address)
 
 
+def _inherited(environment: Mapping[str, str]) -> dict[str, list[int]]:
+    """The descriptors that the manager gave to this process, by name; none of our children gets them."""
+    count, names = environment.get("LISTEN_FDS", ""), environment.get("LISTEN_FDNAMES", "").split(":")
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not (count.isascii() and count.isdigit()):
+        return {}
+    found: dict[str, list[int]] = {}
+    for descriptor, name in zip(range(_FIRST, _FIRST + int(count[:4])), names, strict=False):
+        with contextlib.suppress(OSError):
+            os.set_inheritable(descriptor, False)
+            found.setdefault(name, []).append(descriptor)
+    return found
+
+
 def _patience(environment: Mapping[str, str]) -> Duration | None:
     """After how long without a word the manager ends the service (sd_watchdog_enabled(3)); None: it does not."""
     owner, microseconds = environment.get("WATCHDOG_PID", ""), environment.get("WATCHDOG_USEC", "")
@@ -76,3 +116,7 @@ def _patience(environment: Mapping[str, str]) -> Duration | None:
     if not (microseconds.isascii() and microseconds.isdigit() and len(microseconds) < 19 and int(microseconds)):
         return None
     return int(microseconds) * US
+
+
+_FIRST: Final = 3
+"""SD_LISTEN_FDS_START."""

@@ -104,13 +104,19 @@ def read_text(value: bytes) -> str:
 class Requests:
     """The socket that asks. `portid` is its name: the kernel tells it to listeners with everything that it changes."""
 
-    def __init__(self, protocol: int) -> None:
-        self._socket = _open(protocol)
+    def __init__(self, protocol: int, opened: socket.socket | None = None) -> None:
+        """`opened`: go on with this socket, which an earlier process made so."""
+        self._socket = _open(protocol) if opened is None else opened
         with contextlib.suppress(OSError):  # words, and no echo of what was asked
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self.portid: int = self._socket.getsockname()[0]
         self._sequence = 0
+
+    @property
+    def endpoint(self) -> socket.socket:
+        """What the kernel knows this process by, as long as anybody has it open."""
+        return self._socket
 
     def close(self) -> None:
         self._socket.close()

@@ -9,6 +9,7 @@ Source: linux/netfilter/nf_tables.h, linux/netfilter/nfnetlink.h.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -125,9 +126,15 @@ class Generation:
 class Nftables:
     """The connection. A table that is made with TableFlags.OWNER belongs to it until it is closed."""
 
-    def __init__(self) -> None:
-        self._requests = Requests(NETLINK_NETFILTER)
+    def __init__(self, opened: socket.socket | None = None) -> None:
+        """`opened`: the socket of an earlier process, and with it all tables that it owns."""
+        self._requests = Requests(NETLINK_NETFILTER, opened)
         self.portid = self._requests.portid
+
+    @property
+    def owner(self) -> socket.socket:
+        """What owns the tables, as long as anybody has it open."""
+        return self._requests.endpoint
 
     def close(self) -> None:
         self._requests.close()

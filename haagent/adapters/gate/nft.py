@@ -33,6 +33,7 @@ import errno
 import itertools
 import logging
 import secrets
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -70,10 +71,12 @@ class NftGate:
         *,
         clock: Callable[[], Instant] = boottime,
         owned: bool | None = None,
+        opened: socket.socket | None = None,
     ) -> None:
         """Take over the table that an earlier incarnation left, or make it.
 
-        `owned`: whether the table is owned; by default, if the kernel can. Raises GateFailedError.
+        `owned`: whether the table is owned; by default, if the kernel can. `opened`: the socket by which an earlier
+        incarnation owned it, and others may still. Raises GateFailedError.
         """
         self._lost = lost
         self._clock = clock
@@ -81,7 +84,7 @@ class NftGate:
         self._session: _Session | None = None
         self._tickets = _numbers()
         try:
-            self._table = Table(owned)
+            self._table = Table(owned, opened)
         except (OSError, NetlinkError) as error:
             raise GateFailedError(f"nftables: {error}") from error
 
@@ -89,6 +92,11 @@ class NftGate:
     def owned(self) -> bool:
         """Whether nobody else can change the table."""
         return self._table.owned
+
+    @property
+    def owner(self) -> socket.socket:
+        """The socket that owns the table: as long as anybody has it open, nobody else can change it."""
+        return self._table.kernel.owner
 
     # The port.
 

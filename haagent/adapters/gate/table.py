@@ -24,16 +24,16 @@ Guarded = Mapping[str, frozenset[bytes]]
 class Table:
     """The table `haagent`. `guarded`: what it guards. All raise NetlinkError."""
 
-    def __init__(self, owned: bool | None) -> None:
+    def __init__(self, owned: bool | None, opened: socket.socket | None = None) -> None:
         """Take over what an earlier incarnation left, if it is whole; else make it, with nothing in it.
 
-        `owned`: whether to own it; None: if the kernel can.
+        `owned`: whether to own it; None: if the kernel can. `opened`: the socket that may own it already.
         """
         self.guarded: Guarded = {}
         with contextlib.ExitStack() as undo:
             self.news = News(NETLINK_NETFILTER, (nf.NFNLGRP_NFTABLES,))
             undo.callback(self.news.close)
-            self.kernel = nf.Nftables()
+            self.kernel = nf.Nftables(opened)
             undo.callback(self.kernel.close)
             self._take(owned)
             undo.pop_all()

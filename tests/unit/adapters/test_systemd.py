@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -95,3 +97,46 @@ def test_it_is_not_petted_unless_it_watches(listener: tuple[socket.socket, str])
     manager.stopping()
     assert listening.recv(4096) == b"STOPPING=1"
     manager.close(clean=True)
+
+
+def test_what_it_stores(listener: tuple[socket.socket, str]):
+    listening, name = listener
+    manager = ServiceManager({"NOTIFY_SOCKET": name})
+    with socket.socket() as one:
+        assert manager.store("kept", one.fileno(), polled=False)
+        assert manager.store("watched", one.fileno(), polled=True)
+        said, descriptors, _, _ = socket.recv_fds(listening, 4096, 4)
+        assert said == b"FDSTORE=1\nFDNAME=kept\nFDPOLL=0"
+        assert os.path.samestat(os.fstat(descriptors[0]), os.fstat(one.fileno()))
+        os.close(descriptors[0])
+        said, descriptors, _, _ = socket.recv_fds(listening, 4096, 4)
+        assert (said, len(descriptors)) == (b"FDSTORE=1\nFDNAME=watched", 1)
+        os.close(descriptors[0])
+    manager.forget("kept")
+    assert listening.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=kept"
+    manager.close(clean=True)
+    assert not manager.store("kept", 0, polled=False)
+    assert not ServiceManager({}).store("kept", 0, polled=False)
+
+
+def test_what_it_gives_back():
+    """In a process whose first descriptors are free for it."""
+    code = """
+import os
+from haagent.adapters.systemd import ServiceManager
+one, other = os.pipe()
+for at, each in enumerate((one, other, one, one)):
+    os.dup2(each, 40 + at)
+for at in range(4):
+    os.dup2(40 + at, 3 + at)
+given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "4", "LISTEN_FDNAMES": "kept:other:kept:"}
+manager = ServiceManager(given)
+assert manager.inherited("kept") == [3, 5]
+assert manager.inherited("kept") == []
+assert manager.inherited("other") == [4]
+assert not any(os.get_inheritable(each) for each in range(3, 7))
+for wrong in ({"LISTEN_PID": "1"}, {"LISTEN_FDS": "many"}, {"LISTEN_FDS": "9999", "LISTEN_FDNAMES": "x"}):
+    assert ServiceManager(given | wrong).inherited("kept") == []
+assert ServiceManager({}).inherited("kept") == []
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
