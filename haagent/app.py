@@ -360,13 +360,14 @@ class _Agent:
         self._wall.configure(config.windows)
 
     async def refresh(self, config: Config) -> tuple[str, ...]:
-        """Whose certificates, of those that the file names, are other ones than before."""
+        """Which credentials, of those that the file names, are other ones than before."""
         ours, for_operators = await asyncio.to_thread(lambda: (peers_credentials(config), control_credentials(config)))
         renewed = {
             "the peers' certificates": self.network is not None and self.network.renew(ours),
             "the operators' certificates": self._serving.renew(for_operators),
         }
-        return tuple(words for words, done in renewed.items() if done)
+        renewed_at_etcd = await self.store.renew(etcd_settings(config))
+        return *renewed_at_etcd, *(words for words, done in renewed.items() if done)
 
 
 def _refuse(code: Exit, *lines: str) -> Exit:

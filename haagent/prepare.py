@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from haagent import __version__
-from haagent.adapters.etcd.settings import EtcdSettings, EtcdSettingsError, targets
+from haagent.adapters.etcd import EtcdSettings, EtcdSettingsError, check
 from haagent.adapters.fencing import UnfitError, inspect
 from haagent.api.credentials import Credentials, CredentialsError, load
 from haagent.api.peers import Greeting, GrpcPeers
@@ -21,8 +21,8 @@ def prepare(path: Path) -> Loaded | Invalid:
     loaded = read(path)
     if isinstance(loaded, Loaded):
         try:
-            targets(etcd_settings(loaded.config))
-        except (EtcdSettingsError, OSError, UnicodeDecodeError) as error:
+            check(etcd_settings(loaded.config))
+        except EtcdSettingsError as error:
             return Invalid((f"{path.name}: etcd: {error}",))
         try:
             if loaded.config.fencing is not None:
@@ -42,21 +42,20 @@ def prepare_etcd(path: Path) -> EtcdSettings | Invalid:
     found = read_etcd(path)
     if isinstance(found, Invalid):
         return found
+    made = _etcd_settings(*found)
     try:
-        return _etcd_settings(*found)
-    except (OSError, UnicodeDecodeError) as error:
-        return Invalid((f"{path.name}: etcd.password_file: {error}",))
+        check(made)
+    except EtcdSettingsError as error:
+        return Invalid((f"{path.name}: etcd: {error}",))
+    return made
 
 
 def etcd_settings(config: Config) -> EtcdSettings:
-    """For the adapter. OSError or UnicodeDecodeError if the password can not be read."""
+    """For the adapter."""
     return _etcd_settings(config.cluster, config.etcd)
 
 
 def _etcd_settings(cluster: str, keys: EtcdKeys) -> EtcdSettings:
-    password = keys.password
-    if keys.password_file is not None:
-        password = Path(keys.password_file).read_text().rstrip("\r\n")
     return EtcdSettings(
         endpoints=keys.endpoints,
         cluster=cluster,
@@ -64,7 +63,8 @@ def _etcd_settings(cluster: str, keys: EtcdKeys) -> EtcdSettings:
         certificate=_path(keys.cert),
         key=_path(keys.key),
         user=keys.user,
-        password=password,
+        password=keys.password,
+        password_file=_path(keys.password_file),
     )
 
 

@@ -200,6 +200,7 @@ class Serving:
         groups = self._node.rules.groups.values()
         interfaces = sorted({one for group in groups for one in used(group)})
         expires = {
+            "etcd": parts.store.certificate_expires,
             "peers": None if parts.peers is None else parts.peers.expires,
             "control": None if self._control is None else self._control.expires,
         }

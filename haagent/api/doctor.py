@@ -18,6 +18,13 @@ SOON: Final = 14 * 24 * 3600
 """Seconds before its end in which a certificate is worth a word."""
 
 _RESTORE: Final = "bring etcd back; until then restart no agent: what it promised would be forgotten"
+# Why etcd does not answer this node, as the alarm `etcd-silent` says it, and what cures that. No cure needs a restart.
+_CURES: Final = {
+    "our own certificate expired": "put a new certificate at etcd.cert and etcd.key: the next connection shows it",
+    "TLS: ": "see to etcd.ca, etcd.cert and etcd.key: new files are used at the next connection",
+    "not authenticated": "correct etcd.password_file, which counts at once, or etcd.password, and reload",
+    "permission denied": "let etcd's user read and write /haagent/<cluster>/: etcdctl role grant-permission",
+}
 # What OPERATING says in more words.
 _ADVICE: Final = {
     "etcd-silent": "see to etcd: without failsafe the owner lets go at the end of its ttl",
@@ -94,7 +101,8 @@ def _failsafe(status: Status) -> Iterator[Finding]:
     failsafe = status.self.failsafe
     if failsafe.active:
         left = failsafe.left_ns // S
-        yield _wrong("failsafe", f"the peers' promises carry the lease, for {left} s more", _RESTORE)
+        advice = f"{cure}; restart no agent" if (cure := _cure(status)) else _RESTORE
+        yield _wrong("failsafe", f"the peers' promises carry the lease, for {left} s more", advice)
     for member in status.members:
         if member.status.failsafe.active:
             left = member.status.failsafe.left_ns // S
@@ -154,7 +162,15 @@ def _alarms(status: Status) -> Iterator[Finding]:
             continue
         say = _wrong if alarm.kind == "address-elsewhere" else _warning
         advice = _ADVICE.get(alarm.kind, "the log tells when it began")
+        if alarm.kind == "etcd-silent":
+            advice = _cure(status) or advice
         yield say(alarm.subject or alarm.kind, f"{alarm.kind}: {alarm.detail}", advice)
+
+
+def _cure(status: Status) -> str | None:
+    """What to do about etcd's silence, where its reason says that; the cure needs no restart."""
+    details = [alarm.detail for alarm in status.self.alarms if alarm.kind == "etcd-silent"]
+    return next((cure for why, cure in _CURES.items() if any(why in detail for detail in details)), None)
 
 
 def _differences(status: Status) -> Iterator[Finding]:
@@ -198,12 +214,13 @@ def _sysctls(status: Status, host: Host) -> Iterator[Finding]:
 
 def _certificates(status: Status, host: Host) -> Iterator[Finding]:
     for section, expires in host.expires.items():
+        renew = f"put a new one at {section}.cert" + ("" if section == "etcd" else ", and reload")
         left = expires - status.at_wall_ns / S
         if left <= 0:
-            yield _wrong(section, "this node's certificate has expired", f"put a new one at {section}.cert, and reload")
+            yield _wrong(section, "this node's certificate has expired", renew)
         elif left < SOON:
             text = f"this node's certificate expires in {left / 86400:.1f} days"
-            yield _warning(section, text, f"put a new one at {section}.cert, and reload")
+            yield _warning(section, text, renew)
 
 
 def _apart(status: Status, member: Member) -> int:

@@ -10,7 +10,7 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     pairs = {
         "node": (old.node, new.node),
         "cluster": (old.cluster, new.cluster),
-        "etcd": (old.etcd, new.etcd),
+        "etcd.endpoints": (old.etcd.endpoints, new.etcd.endpoints),
         "fence.gate": (old.gate, new.gate),
         "fence.watchdog": (old.watchdog, new.watchdog),
         "peers.listen": (_listens(old), _listens(new)),
@@ -45,6 +45,8 @@ def difference(old: Config, new: Config) -> str:
         told.append("failback_window")
     if old.lease != new.lease:
         told.append("lease")
+    if old.etcd != new.etcd:
+        told.append("etcd")
     if old.fencing != new.fencing:
         told.append("fence.exec")
     if old.peers != new.peers:

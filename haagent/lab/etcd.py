@@ -219,7 +219,7 @@ class Etcd:
         self.ctl("auth", "enable")
         self.credentials = (user, password)
 
-    def ctl(self, *words: str) -> str:
+    def ctl(self, *words: str, stdin: str = "") -> str:
         """Run etcdctl against all members, from where the first one lives, and return what it prints."""
         options = [f"--endpoints={','.join(self.endpoints)}"]
         if self.tls:
@@ -230,7 +230,7 @@ class Etcd:
         namespace = self.members[0].place.namespace
         into = [] if namespace is None else ["ip", "netns", "exec", namespace]
         argv = [*into, "etcdctl", *options, *words]
-        return run(argv, env={**os.environ, "ETCDCTL_API": "3"}).stdout
+        return run(argv, env={**os.environ, "ETCDCTL_API": "3"}, stdin=stdin).stdout
 
     def _end(self, number: int) -> Moment:
         before = now()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from haagent.adapters.etcd import EtcdSettings
 from haagent.core.model import Listed, Unanswered
 from haagent.core.records import Put
 from haagent.core.units import MS
-from haagent.lab.certificates import make_ca
+from haagent.lab.certificates import Authority, Certificate, make_ca
 from haagent.lab.etcd import loopback_etcd
 from tests.integration.etcd_client import A, client, lease, settings
 
@@ -141,3 +143,88 @@ def test_authentication_switched_on_under_way():
                 await c.seen(A, await c.committed(Put(A, lease(3))))
 
         asyncio.run(scenario())
+
+
+def test_a_password_that_was_changed_in_its_file_counts_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Changed at etcd first, in the file later: nothing is restarted, nothing is reloaded."""
+    file = tmp_path / "password"
+    file.write_text("secret\n")
+    with loopback_etcd() as etcd:
+        etcd.require_password("root", "admin")
+        etcd.ctl("user", "add", "agent:secret")
+        etcd.ctl("user", "grant-role", "agent", "root")
+
+        async def scenario() -> None:
+            async with client(settings(etcd.endpoints, user="agent", password_file=file)) as c:
+                await c.committed(Put(A, lease(1), session=True))
+                etcd.ctl("user", "passwd", "agent", "--interactive=false", stdin="new\n")
+                refused = await c.commit(Put(A, lease(2)), patience=1000 * MS)
+                assert isinstance(refused, Unanswered)
+                assert refused.why == "not authenticated: wrong user or password"
+                file.write_text("new\n")
+                await c.seen(A, await c.committed_at_last(Put(A, lease(3))))
+                assert c.store.counters["session_granted"] == 1
+
+        asyncio.run(scenario())
+    assert caplog.text.count("agent is refused: wrong user or password") == 1
+
+
+def test_another_user_is_taken_without_a_restart(tmp_path: Path):
+    with loopback_etcd() as etcd:
+        etcd.require_password("root", "admin")
+        for user in ("agent", "other"):
+            etcd.ctl("user", "add", f"{user}:secret")
+            etcd.ctl("user", "grant-role", user, "root")
+        first = settings(etcd.endpoints, user="agent", password="secret")
+
+        async def scenario() -> None:
+            async with client(first) as c:
+                await c.committed(Put(A, lease(1), session=True))
+                assert await c.store.renew(first) == ()
+                assert await c.store.renew(dataclasses.replace(first, user="other")) == ("etcd's user",)
+                await c.until(lambda: "other is authenticated" in c.store._announcer._said.get("user", ""))
+                etcd.ctl("user", "delete", "agent")
+                await c.seen(A, await c.committed_at_last(Put(A, lease(2), session=True)))
+                assert c.store.counters["session_granted"] == 1
+
+        asyncio.run(scenario())
+
+
+def test_a_certificate_that_was_replaced_on_disk_is_shown_at_the_next_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Ours expires, etcd restarts and lets nobody in; a new one is put into the same files."""
+    with loopback_etcd(tls=True, demand_client_certificate=True) as etcd:
+        tls = etcd.tls
+        assert tls is not None
+        authority = Authority(tls.ca.parent, Certificate(tls.ca, tls.ca.parent / "ca.key"))
+        ours = Certificate(tmp_path / "cert.pem", tmp_path / "key.pem")
+        put(tls.client, ours)
+
+        async def scenario() -> None:
+            made = settings(etcd.endpoints, ca=tls.ca, certificate=ours.certificate, key=ours.key)
+            async with client(made) as c:
+                await c.committed(Put(A, lease(1)))
+                ends = c.store.certificate_expires
+                assert ends is not None
+                assert 6 * 86400 < ends - time.time() <= 7 * 86400
+                put(authority.expire(tls.client), ours)
+                etcd.stop()
+                etcd.start()
+                await c.until(lambda: c.store.certificate_expires != ends)
+                refused = await c.commit(Put(A, lease(2)), patience=2000 * MS)
+                assert isinstance(refused, Unanswered)
+                assert "our own certificate expired at 20" in refused.why
+                assert str(ours.certificate) in refused.why
+                put(authority.issue("again"), ours)
+                await c.seen(A, await c.committed_at_last(Put(A, lease(3))))
+
+        asyncio.run(scenario())
+    assert "our own certificate expired at" in caplog.text
+    assert caplog.text.count("not connected") <= 3
+
+
+def put(made: Certificate, where: Certificate) -> None:
+    """As somebody does who replaces both files, one after the other."""
+    shutil.copy(made.certificate, where.certificate)
+    shutil.copy(made.key, where.key)

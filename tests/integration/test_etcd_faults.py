@@ -234,7 +234,7 @@ def test_compacted_between_list_and_watch(
 
     monkeypatch.setattr(Watcher, "_list", then_compact)
     asyncio.run(scenario())
-    assert caplog.text.count("watch: ended (compacted up to revision") == 1
+    assert caplog.text.count("watch: ended (history was compacted since the list") == 1
 
 
 def test_wiped_and_set_up_as_before(etcd: Etcd):

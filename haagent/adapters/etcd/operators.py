@@ -12,9 +12,8 @@ from aetcd import rpc
 
 from haagent.adapters.etcd import requests
 from haagent.adapters.etcd.announcer import Announcer
-from haagent.adapters.etcd.auth import keep_token
+from haagent.adapters.etcd.auth import Access
 from haagent.adapters.etcd.failures import CallError, Trouble
-from haagent.adapters.etcd.kept import Kept
 from haagent.adapters.etcd.pages import Lister
 from haagent.adapters.etcd.pool import Pool
 from haagent.adapters.etcd.settings import EtcdSettings, targets
@@ -87,17 +86,12 @@ class EtcdRecords:
 @asynccontextmanager
 async def open_records(settings: EtcdSettings) -> AsyncGenerator[EtcdRecords]:
     """With connections of its own, for as long as the block lasts. EtcdSettingsError if the settings can not work."""
-    announcer, counters = Announcer(), Counter[str]()
-    token = Kept[str]("token") if settings.user is not None else None
-    pool = Pool(targets(settings), token, counters, announcer)
-    tending = [asyncio.create_task(pool.tend(), name="etcd")]
-    if token is not None and settings.user is not None and settings.password is not None:
-        keeping = keep_token(token, pool, settings.user, settings.password, announcer)
-        tending.append(asyncio.create_task(keeping, name="etcd token"))
+    announcer = Announcer()
+    pool = Pool(targets(settings), Access(settings, announcer), Counter[str](), announcer)
+    tending = asyncio.create_task(pool.tend(), name="etcd")
     try:
         yield EtcdRecords(settings.cluster, lambda: pool)
     finally:
-        for task in tending:
-            task.cancel()
-        await asyncio.gather(*tending, return_exceptions=True)
+        tending.cancel()
+        await asyncio.gather(tending, return_exceptions=True)
         await pool.close()

@@ -26,9 +26,9 @@ from aetcd import rpc
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from haagent.adapters.etcd.announcer import Announcer
+from haagent.adapters.etcd.auth import Access
 from haagent.adapters.etcd.endpoint import Endpoint
 from haagent.adapters.etcd.failures import FAILURES, CallError, Trouble, failure
-from haagent.adapters.etcd.kept import Kept
 from haagent.adapters.etcd.settings import Target
 
 T = TypeVar("T")
@@ -54,17 +54,17 @@ _TURNS: Final = 1.0
 
 
 class Pool:
-    """Made on the running event loop. `token`: what authenticates calls; None if nothing has to."""
+    """Made on the running event loop. `access`: what authenticates connections and calls."""
 
     def __init__(
         self,
         targets: Sequence[Target],
-        token: Kept[str] | None,
+        access: Access,
         counters: Counter[str],
         announcer: Announcer,
     ) -> None:
-        self._order = [Endpoint(target) for target in targets]
-        self._token = token
+        self._order = [Endpoint(target, access.trust) for target in targets]
+        self._access = access
         self._counters = counters
         self._announcer = announcer
         self._changed = asyncio.Event()
@@ -79,8 +79,9 @@ class Pool:
         return self._ever_answered and self._loop.time() - self._answered_at <= _SILENCE
 
     async def tend(self) -> None:
-        """Keep all endpoints connected. Runs until cancelled."""
+        """Keep all endpoints connected, and us authenticated. Runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._access.keep(self))
             for endpoint in tuple(self._order):
                 tasks.create_task(endpoint.tend(self._hear))
                 tasks.create_task(self._probe(endpoint))
@@ -101,7 +102,7 @@ class Pool:
             if not isinstance(error, CallError):
                 return False
             if error.trouble is Trouble.TOKEN:
-                return self._token is not None
+                return self._access.needs_token
             return error.trouble is Trouble.TURNED_AWAY or (repeatable and error.trouble is Trouble.UNKNOWN)
 
         def wait(state: RetryCallState) -> float:
@@ -138,9 +139,7 @@ class Pool:
 
     async def metadata(self, deadline: float) -> Metadata:
         """What goes with every call. CallError (not sent) if there is no token in time."""
-        if self._token is None:
-            return _REQUIRE_LEADER
-        token = await self._token.get(deadline)
+        token = await self._access.token(deadline)
         return (*_REQUIRE_LEADER, ("token", token)) if token else _REQUIRE_LEADER
 
     def put_behind(self, endpoint: Endpoint, why: str) -> None:
@@ -163,8 +162,7 @@ class Pool:
 
     def drop_token(self, metadata: Metadata) -> None:
         """A call was refused for the token it carried."""
-        if self._token is not None:
-            self._token.drop(dict(metadata).get("token", ""))
+        self._access.drop_token(dict(metadata).get("token", ""))
 
     def answered(self, endpoint: Endpoint) -> None:
         """The endpoint answered something."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
-
-import grpc
 
 _URL: Final = re.compile(r"(?:(?P<scheme>https?)://)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})/?")
 
@@ -18,7 +16,8 @@ class EtcdSettings:
     """What the adapter goes by.
 
     `endpoints`: `[http[s]://]host:port`; without a scheme TLS is used if `ca` or `certificate` is given. `ca` (PEM;
-    default: the roots that gRPC brings), `certificate` and `key` are read once, when the store is made.
+    default: the roots that gRPC brings), `certificate` and `key` are read again before each new connection, and
+    `password_file`, which takes the place of `password`, before each authentication.
     `session_ttl` in seconds: after that long without an agent its session's keys disappear from listings.
     """
 
@@ -29,6 +28,7 @@ class EtcdSettings:
     key: Path | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    password_file: Path | None = None
     session_ttl: int = 30
 
 
@@ -38,58 +38,41 @@ class EtcdSettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One endpoint: its name for people, its address for gRPC, credentials for TLS (None: plain)."""
+    """One endpoint: a host's name or address (IPv6 without brackets), its port, and whether it speaks TLS."""
 
-    name: str
-    address: str
-    credentials: grpc.ChannelCredentials | None
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the host is an address, and not a name."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
 
 def targets(settings: EtcdSettings) -> tuple[Target, ...]:
-    """One target per endpoint. EtcdSettingsError if there is none, one is malformed, or a file is no good."""
+    """One target per endpoint. EtcdSettingsError if there is none, or one is malformed."""
     if not settings.endpoints:
         raise EtcdSettingsError("endpoints: none given")
-    if (settings.user is None) != (settings.password is None):
-        raise EtcdSettingsError("user and password: give both or neither")
     secured = settings.ca is not None or settings.certificate is not None
-    wanted = [_parse(endpoint, secured) for endpoint in settings.endpoints]
-    if secured and not all(tls for _, tls in wanted):
+    wanted = tuple(_parse(endpoint, secured) for endpoint in settings.endpoints)
+    if secured and not all(target.tls for target in wanted):
         raise EtcdSettingsError("endpoints: http:// has no use for ca and certificate, write https://")
-    credentials = _credentials(settings) if any(tls for _, tls in wanted) else None
-    return tuple(Target(address, address, credentials if tls else None) for address, tls in wanted)
+    return wanted
 
 
-def _parse(endpoint: str, secured: bool) -> tuple[str, bool]:
+def _parse(endpoint: str, secured: bool) -> Target:
     found = _URL.fullmatch(endpoint)
     if found is None or not 0 < int(found["port"]) < 65536:
         raise EtcdSettingsError(f"endpoints: {endpoint!r}, must be http://host:port or https://host:port")
     scheme = found["scheme"]
-    return f"{found['host']}:{found['port']}", secured if scheme is None else scheme == "https"
-
-
-def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials:
-    if (settings.certificate is None) != (settings.key is None):
-        raise EtcdSettingsError("certificate and key: give both or neither")
-    ca = _read("ca", settings.ca)
-    certificate = _read("certificate", settings.certificate)
-    key = _read("key", settings.key)
-    # gRPC would say of a bad file only that the handshake failed, and only later; OpenSSL says it now.
-    try:
-        context = ssl.create_default_context(cadata=ca.decode() if ca is not None else None)
-    except (ssl.SSLError, ValueError) as error:
-        raise EtcdSettingsError(f"ca: {settings.ca}: no certificate in PEM form ({error})") from None
-    if settings.certificate is not None and settings.key is not None:
-        try:
-            context.load_cert_chain(settings.certificate, settings.key, password="")
-        except (ssl.SSLError, ValueError) as error:
-            raise EtcdSettingsError(f"certificate and key: {settings.certificate}, {settings.key}: {error}") from None
-    return grpc.ssl_channel_credentials(ca, key, certificate)
-
-
-def _read(name: str, path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise EtcdSettingsError(f"{name}: {path}: {error.strerror}") from None
+    return Target(found["host"].strip("[]"), int(found["port"]), secured if scheme is None else scheme == "https")

@@ -13,9 +13,8 @@ from aetcd import rpc
 
 from haagent.adapters.etcd import requests
 from haagent.adapters.etcd.announcer import Announcer
-from haagent.adapters.etcd.auth import keep_token
+from haagent.adapters.etcd.auth import Access
 from haagent.adapters.etcd.failures import CallError, Trouble
-from haagent.adapters.etcd.kept import Kept
 from haagent.adapters.etcd.lineage import Lineage, Mark
 from haagent.adapters.etcd.operators import EtcdRecords
 from haagent.adapters.etcd.pool import Pool
@@ -59,6 +58,7 @@ class EtcdStore:
         self._deliver = deliver
         self._lineage = Lineage()
         self._announcer = Announcer()
+        self._access = Access(settings, self._announcer)
         self._running: _Running | None = None
         self._under_way = 0
         self.counters: Counter[str] = Counter()
@@ -69,6 +69,19 @@ class EtcdStore:
         """Whether etcd has answered anything within the last second."""
         return self._running is not None and self._running.pool.answers
 
+    @property
+    def certificate_expires(self) -> float | None:
+        """When the certificate that etcd knows us by ends, in seconds since 1970; None: there is none."""
+        return self._access.trust.expires
+
+    async def renew(self, settings: EtcdSettings) -> tuple[str, ...]:
+        """Authenticate by this user and these certificates from now on; in words, what of them is another one.
+
+        What is connected stays so: certificates count from the next connection on. Endpoints and cluster stay as they
+        are. EtcdSettingsError: it cannot be, and nothing changed.
+        """
+        return await self._access.change(settings)
+
     def records(self) -> EtcdRecords:
         """What operators read and write, on the same connections."""
         return EtcdRecords(self._settings.cluster, lambda: self._running.pool if self._running is not None else None)
@@ -76,16 +89,13 @@ class EtcdStore:
     async def run(self) -> None:
         """Keep connected, keep the session, list and watch; until cancelled. An exception of `deliver` ends it."""
         settings = self._settings
-        token = Kept[str]("token") if settings.user is not None else None
-        pool = Pool(self._targets, token, self.counters, self._announcer)
+        pool = Pool(self._targets, self._access, self.counters, self._announcer)
         session = Session(pool, settings.session_ttl, self.counters, self._announcer)
         watcher = Watcher(pool, settings.cluster, self._deliver, self._lineage, self.counters, self._announcer)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._running = _Running(tasks, pool, Together(pool, tasks), session, watcher)
                 tasks.create_task(pool.tend())
-                if token is not None and settings.user is not None and settings.password is not None:
-                    tasks.create_task(keep_token(token, pool, settings.user, settings.password, self._announcer))
                 tasks.create_task(session.run())
                 tasks.create_task(watcher.run())
         finally:

@@ -36,8 +36,8 @@ def settings(*endpoints: str, **more: Any) -> EtcdSettings:
 )
 def test_endpoints(endpoint: str, address: str, tls: bool):
     target = targets(settings(endpoint))[0]
-    assert target.address == address
-    assert (target.credentials is not None) is tls
+    assert target.name == address
+    assert target.tls is tls
 
 
 @pytest.mark.parametrize(

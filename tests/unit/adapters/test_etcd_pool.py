@@ -14,10 +14,12 @@ import pytest
 
 from haagent.adapters.etcd import pool as pool_module
 from haagent.adapters.etcd.announcer import Announcer
+from haagent.adapters.etcd.auth import Access
 from haagent.adapters.etcd.endpoint import Endpoint
 from haagent.adapters.etcd.failures import CallError
 from haagent.adapters.etcd.pool import Pool
-from haagent.adapters.etcd.settings import Target
+from haagent.adapters.etcd.settings import EtcdSettings, Target
+from haagent.adapters.etcd.trust import Trust
 
 PATIENCE = 1.0
 """Of a call: after a fifth of it the answer is overdue, after a quarter the core asks again."""
@@ -27,8 +29,8 @@ AGAIN = PATIENCE / 4
 class Scripted(Endpoint):
     """An endpoint that is always connected. `mood` is how it answers: "well", "silent", "no leader"."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, trust: Trust) -> None:
+        super().__init__(target, trust)
         self.mood = "well"
         self.calls = 0
         self.kv: Any = self  # the only call of a pool's own is the probe's `kv.Range`
@@ -48,7 +50,7 @@ class Scripted(Endpoint):
             case "no leader":
                 raise _error(grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
             case _:
-                return self.name
+                return self.name.removesuffix(":1")
 
 
 def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
@@ -59,8 +61,10 @@ def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
 async def pool_of(monkeypatch: pytest.MonkeyPatch, **moods: str) -> AsyncGenerator[tuple[Pool, dict[str, Scripted]]]:
     """A pool that runs, with these endpoints in this order."""
     monkeypatch.setattr(pool_module, "Endpoint", Scripted)
-    made = Pool([Target(name, "127.0.0.1:1", None) for name in moods], None, Counter(), Announcer())
-    by_name = {one.name: one for one in made._order if isinstance(one, Scripted)}
+    announcer = Announcer()
+    access = Access(EtcdSettings(tuple(f"{name}:1" for name in moods), "c"), announcer)
+    made = Pool([Target(name, 1) for name in moods], access, Counter(), announcer)
+    by_name = {one.name.removesuffix(":1"): one for one in made._order if isinstance(one, Scripted)}
     for name, mood in moods.items():
         by_name[name].mood = mood
     probes = [asyncio.create_task(made._probe(one)) for one in made._order]
