@@ -176,7 +176,7 @@ class _Agent:
         """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError: it can not be."""
         rules = self._node.rules
         # First the sweep: what is no longer configured must be gone before the gate lets go of it.
-        await self.netlink.start(*_kernel_scope(rules), adopt=rules.gated)
+        await self.netlink.start(*_kernel_scope(rules), adopt=self._config.gate is not GateKind.NONE)
         self._protect(rules)
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
@@ -184,7 +184,7 @@ class _Agent:
             await self.network.start()
         if self._config.watchdog is not None:
             self._outer.add(Watchdog(self._config.watchdog, rules.ttl))
-        self._pump.start(timer)
+        self._pump.start(timer, self.kernel.left_until())
         self._wall.start()
         self._outer.start()  # not waiting for etcd, which may be down: the agent must run before it is up
         # What was made so far stays: the collector need not look at it ever, and its pauses stay short. Nor now: the

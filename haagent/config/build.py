@@ -126,7 +126,6 @@ class Config:
             ttl=self.lease.ttl,
             margin=self.lease.margin,
             guard=self.lease.guard,
-            gated=self.gate is not GateKind.NONE,
             fence=0 if self.fencing is None else self.fencing.patience,
             failsafe=0 if self.peers is None else self.failsafe,
             endpoint="" if self.peers is None else self.peers.advertise,

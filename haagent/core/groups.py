@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from haagent.core import claims, fitness, ownership, policy, roles, vrrp
@@ -52,6 +53,7 @@ class Groups:
         self._reach = Reach(context)
         self._offers: dict[str, Offer] = {}
         self._retiring: set[str] = set()
+        self._open_until: Mapping[str, Instant] = {}
         self._context = context
         self._renewals = renewals
         self._failsafe = failsafe
@@ -268,12 +270,19 @@ class Groups:
                 self.assess(name)
         self._membership.sync(self._renewals.lease)
 
+    def start(self, open_until: Mapping[str, Instant]) -> None:
+        """The node begins. `open_until`: until when the gate lets pass what an earlier incarnation held, by group."""
+        self._open_until = open_until
+        for group in self._context.rules.groups.values():
+            self.add(group)
+        self._open_until = {}
+
     def add(self, group: GroupRules) -> None:
         """A group that was not configured before. First the kernel must be known to answer for nothing."""
         self._membership.assess(group, self._banned(group))
         self._speech.demote(group)  # a router may come from a group that is owned
         self._speech.fit(group, not self._membership.faults[group.name])
-        state, effects = ownership.start(group, self._context.rules, self._context.now)
+        state, effects = ownership.start(group, self._open_until.get(group.name, 0), self._context.now)
         self.states[group.name] = state
         self.roles[group.name] = Role.INIT
         self._context.out += effects

@@ -77,8 +77,8 @@ class GroupRules:
 class Rules:
     """What a node goes by. `host` names the kernel it keeps, `incarnation` this start of the agent.
 
-    `gated`: a gate in the kernel ends what an incarnation may answer for, even if that died. `fence`: how long the
-    fencing of a holder that lapsed may take, which must be confirmed before it is claimed from; 0: none is asked for.
+    `fence`: how long the fencing of a holder that lapsed may take, which must be confirmed before it is claimed from
+    (0: none is asked for).
     `failsafe`: how long the promises of all candidates may carry what is owned while etcd is away; 0: not at all.
     `endpoint`: where peers reach this node (`host:port`), empty when it has none. `machine`: which machine this is.
     """
@@ -92,7 +92,6 @@ class Rules:
     margin: Duration = 30 * MS
     guard: Duration = 20 * MS
     stagger: Duration = 20 * MS
-    gated: bool = False
     fence: Duration = 0
     failsafe: Duration = 0
     endpoint: str = ""

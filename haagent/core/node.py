@@ -53,7 +53,7 @@ from haagent.core.reach import ReachReported
 from haagent.core.records import Garbage, Key, Kind, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
-from haagent.core.units import NEVER, Instant
+from haagent.core.units import NEVER, NOTHING_OPEN, Instant
 from haagent.core.view import View
 
 
@@ -130,12 +130,14 @@ class Node:
 
     # --- the interface to the shell
 
-    def start(self, now: Instant) -> tuple[Effect, ...]:
-        """Begin. Nothing is claimed before the kernel confirmed that it answers for nothing."""
+    def start(self, now: Instant, open_until: Mapping[str, Instant] = NOTHING_OPEN) -> tuple[Effect, ...]:
+        """Begin. Nothing is claimed before the kernel confirmed that it answers for nothing.
+
+        `open_until`: by group, until when the kernel lets pass what an earlier incarnation held, and not longer.
+        """
         self._begin(now)
         self._speech.configure(dict(self.rules.groups))
-        for group in self.rules.groups.values():
-            self._groups.add(group)
+        self._groups.start(open_until)
         return tuple(self._context.out)
 
     def due(self) -> Instant:

@@ -17,7 +17,7 @@ from haagent.core import claims, offering, policy
 from haagent.core.claims import Situation
 from haagent.core.fencing import Clear, Resting
 from haagent.core.lease import Held
-from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, Rules, VirtualAddress
+from haagent.core.model import Ask, Asking, Effect, GroupRules, InstallAddresses, RemoveAddresses, VirtualAddress
 from haagent.core.offering import NO_OFFER, Offer
 from haagent.core.records import OwnerRecord, Revision
 from haagent.core.units import MS, NEVER, Duration, Instant
@@ -30,10 +30,11 @@ KERNEL_PATIENCE: Duration = 2_000 * MS
 
 @dataclass(frozen=True, slots=True)
 class Adopting:
-    """Just started, on a host whose gate ends what a dead incarnation held at that one's deadline, and not later.
+    """Just started, and the kernel still lets the group's addresses pass, by the lease of an earlier incarnation.
 
-    If its record still stands, it is claimed with the addresses as they are, and nothing is lost in between. If not,
-    or when etcd has shown nothing by `sweep_at`, they are removed like anything else that is found at start.
+    Until `sweep_at`, when the gate closes, nobody else has a right to the group: if the record still names that
+    incarnation, it is claimed with the addresses as they are, and nothing is lost in between. If not, or if etcd has
+    shown nothing by then, they are removed like anything else that is found at start.
     """
 
     serial: int
@@ -111,13 +112,13 @@ GroupState = Adopting | Following | Fencing | Claiming | Owning | Leaving
 Decision = tuple[GroupState, tuple[Effect, ...]]
 
 
-def start(group: GroupRules, rules: Rules, now: Instant) -> Decision:
+def start(group: GroupRules, open_until: Instant, now: Instant) -> Decision:
     """A node begins by making sure that nothing answers: a dead incarnation may have left its addresses.
 
-    Where a gate makes sure already, it first looks whether it can go on where that one was stopped.
+    While the gate still lets them pass (`open_until`), it first looks whether it can go on where that one was stopped.
     """
-    if rules.gated:
-        return Adopting(serial=0, sweep_at=now + rules.ttl), ()
+    if now < open_until:
+        return Adopting(serial=0, sweep_at=open_until), ()
     return _sweep(0, group, now)
 
 
@@ -171,7 +172,7 @@ def _adopt(state: Adopting, at: Situation) -> Decision:
         return state, ()
     record = at.view.record(at.group.name)
     left = record is not None and not record.clean and (record.node, record.host) == (at.rules.node, at.rules.host)
-    if not left or at.now < at.view.claimable_at(at.group.name, at.rules):
+    if not left:
         return _sweep(state.serial, at.group, at.now)
     if at.unseen:  # etcd was faster than the kernel, and what is not known is no reason to let go
         return state, ()

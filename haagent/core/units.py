@@ -6,6 +6,8 @@ durations are nanoseconds too. Both are plain `int`: exact, cheap to compare, fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 Instant = int
@@ -19,3 +21,6 @@ S: Final[Duration] = 1_000_000_000
 
 NEVER: Final[Instant] = 1 << 62
 """An instant that no clock reaches (146 years of uptime): the due time of a timer that is not armed."""
+
+NOTHING_OPEN: Final[Mapping[str, Instant]] = MappingProxyType({})
+"""By group, until when the kernel lets pass what an earlier incarnation held: nothing passes."""

@@ -122,10 +122,8 @@ class View:
 
     def list(self, listed: Listed, rules: Rules, now: Instant) -> list[Seen]:
         """Take in a list, whole; returns what is news, removals included, and always the node's own lease key."""
-        if self.observed_since == NEVER and self.evidence:
-            # Another history: what a restored record says of its owner says nothing of who holds by the old one.
-            failsafe = max((lost.record.failsafe for lost in self.lost.values()), default=0)
-            self.settled_at = now + max(self._longest_patience(rules), failsafe)
+        first = self.observed_since == NEVER
+        promised = max((one.record.failsafe for one in self.lost.values()), default=0)
         self.observed_since = now
         self.cluster = listed.cluster
         self.revision = listed.revision
@@ -139,6 +137,10 @@ class View:
         for key in gone:
             del self._sightings[key]
         self._doubt_absent(rules, now)
+        if first:
+            # This may be another history than the last one: what a restored record says of its owner says nothing of
+            # who holds by a history that was lost. Nobody who holds by that one can renew any more.
+            self.settled_at = now + max(self._longest_patience(rules), promised)
         return news + [seen for seen in listed.seen if seen.key == self._own and seen not in news]
 
     def watch(self, watched: Watched, rules: Rules, now: Instant) -> list[Seen]:

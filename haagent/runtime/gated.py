@@ -73,6 +73,16 @@ class GatedKernel:
         except GateFailedError as error:
             self.closed(str(error))
 
+    def left_until(self) -> Mapping[str, Instant]:
+        """By group: until when the gate lets pass all that an earlier incarnation held of it. Ask before any sweep."""
+        try:
+            return self._gate.left_until(
+                {name: self._everywhere(addresses) for name, addresses in self._may_hold.items()}
+            )
+        except GateFailedError as error:
+            _LOG.error("cannot ask what the gate still lets pass, so it is swept: %s", error)
+            return {}
+
     def install(self, effect: InstallAddresses) -> None:
         """Let the addresses pass while the lease runs, then install them: with the next `flush`."""
         self._supersede(effect.group)

@@ -258,6 +258,13 @@ class Gate(Protocol):
         """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
         ...
 
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """By group: until when what an earlier incarnation left open stays open, for all of its addresses.
+
+        A group is missing if one of its addresses is closed, or if nothing can be said.
+        """
+        ...
+
     def remove(self) -> None:
         """Have no gate any more: only once the kernel has none of the addresses."""
         ...

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, assert_never
 
 from haagent.core.heartbeat import HeartbeatReceived, PromiseReceived
@@ -53,7 +53,7 @@ from haagent.core.model import (
     Unanswered,
     Watched,
 )
-from haagent.core.units import MS, Duration, Instant, S
+from haagent.core.units import MS, NOTHING_OPEN, Duration, Instant, S
 from haagent.runtime.ports import Deliver, Fencer, Kernel, Peers, Speaker, Store
 from haagent.runtime.recorder import Recorder
 
@@ -80,8 +80,8 @@ class Mind(Protocol):
         """What it goes by; another object after a change."""
         ...
 
-    def start(self, now: Instant) -> Iterable[Effect]:
-        """Begin."""
+    def start(self, now: Instant, open_until: Mapping[str, Instant]) -> Iterable[Effect]:
+        """Begin. `open_until`: until when the kernel lets pass what an earlier incarnation held, by group."""
         ...
 
     def feed(self, event: Event, now: Instant) -> Iterable[Effect]:
@@ -164,12 +164,17 @@ class Pump:
         self._recorder = Recorder()
         self._observers = tuple(observers)
         self._timer: Timer | None = None
+        self._open_until = NOTHING_OPEN
         self._loop = loop
         self._diverted: Deliver | None = None
 
-    def start(self, timer: Timer) -> None:
-        """Start the node, then feed it what has been delivered so far. Its rules have been configured."""
+    def start(self, timer: Timer, open_until: Mapping[str, Instant] = NOTHING_OPEN) -> None:
+        """Start the node, then feed it what has been delivered so far. Its rules have been configured.
+
+        `open_until`: by group, until when the kernel lets pass what an earlier incarnation held.
+        """
         self._timer = timer
+        self._open_until = open_until
         self._handle(None)
         self._drain()
 
@@ -229,7 +234,7 @@ class Pump:
         entry = self._recorder.begin(now, event)
         if event is not None:
             self._tell(lambda observer: observer.heard(event, now))
-        effects = tuple(node.start(now) if event is None else node.feed(event, now))
+        effects = tuple(node.start(now, self._open_until) if event is None else node.feed(event, now))
         entry.effects = effects
         node.check()
         self.checked += 1

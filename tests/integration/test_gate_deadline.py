@@ -172,6 +172,29 @@ def test_a_new_incarnation_that_opens_in_time_goes_on_and_leaves_the_rest_its_ti
 
 
 @on_both
+def test_until_when_something_was_left_open():
+    """For a group of which all is open; what this incarnation opened is no predecessor's."""
+    Client()
+    hold(*OTHERS)
+    first = gate()
+    first.protect([*VIPS, *OTHERS])
+    until = later()
+    first.open("a", VIPS, until)
+    groups = {"a": VIPS, "b": OTHERS, "c": [*VIPS, *OTHERS]}
+    assert first.left_until(groups) == {}
+    first.leave()
+    second = gate()
+    second.protect([*VIPS, *OTHERS])
+    left = second.left_until(groups)
+    assert left.keys() == {"a"}
+    assert until - 100 * MS <= left["a"] <= until
+    second.open("b", OTHERS, later())
+    assert second.left_until(groups).keys() == {"a"}
+    second.sweep(VIPS)
+    assert second.left_until(groups) == {}
+
+
+@on_both
 def test_what_was_left_open_can_be_swept():
     client = Client()
     hold(*OTHERS)

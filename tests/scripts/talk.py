@@ -110,9 +110,11 @@ class Talk:
 
     # --- one thing at a time
 
-    def start(self, at: int = 0) -> list[str]:
+    def start(self, at: int = 0, open_until: int = 0) -> list[str]:
+        """`open_until`: until when the kernel lets pass what an earlier incarnation held."""
         self.now = at * MS
-        return self._hear(self.node.start(self.now))
+        left = dict.fromkeys(self.node.rules.groups, open_until * MS) if open_until else {}
+        return self._hear(self.node.start(self.now, left))
 
     def feed(self, at: float, event: Event) -> list[str]:
         self.now = int(at * MS)

@@ -251,8 +251,7 @@ def test_a_restarted_agent_takes_its_own_again_while_paused():
     """An upgrade of the owner's agent: the new incarnation finds its predecessor's record, and the pause."""
     talk = Talk(rules())
     talk.etcd.write((Key(Kind.OWNERS, "web"), owner("a", turn=0, epoch=4)), (ORDERS, Orders("anna")))
-    talk.start()
-    talk.kernel_removed(0)
+    talk.start(open_until=800)
     talk.hears_link(0)
     assert talk.lists(0)[0] == "ALARM paused cluster: by anna"
     assert "0: web: claim epoch 5 (claimed again) if owners/web @2, leases/a made @3" in talk.live(1)

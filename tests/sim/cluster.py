@@ -133,9 +133,7 @@ class Cluster:
 
     def boot(self, host: Host, node: str) -> None:
         """Start the node's agent on a host, unless one runs there."""
-        if self.world.now < self.world.strange_until:
-            self.world.at(self.world.strange_until, self.boot, host, node)
-        elif host.agent is None and host in self.world.hosts:
+        if host.agent is None and host in self.world.hosts:
             self._boots += 1
             incarnation = f"{node}.{self._boots}"
             self.world.boot(host, self.rules(node, incarnation, host.name))
@@ -156,7 +154,6 @@ class Cluster:
         return Rules(
             *(node, incarnation, host, "1", groups),
             ttl=self.ttl,
-            gated=self.world.gated,
             fence=self.fence,
             failsafe=self.failsafe,
             endpoint=f"{node}:8501",

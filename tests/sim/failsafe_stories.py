@@ -6,7 +6,6 @@ from haagent.core.heartbeat import Offer
 from haagent.core.ownership import Owning
 from haagent.core.records import Key, Kind
 from haagent.core.units import MS, NEVER, S
-from tests.sim.cluster import Cluster
 from tests.sim.host import Host
 from tests.sim.telling import agent_of, cut_off, holders, owned, owned_by_first, run_until
 from tests.sim.world import World
@@ -59,7 +58,7 @@ def slow_promises(world: World) -> None:
 
 def a_newcomer_waits(world: World) -> None:
     """The owner and its one candidate are cut off from etcd. A node that nobody asked for a promise comes up."""
-    first, _ = _cut_off_from_a_newcomer(world)
+    first = _cut_off_from_a_newcomer(world)
     _held_by(world, first, until=world.now + 18 * S)
     world.run(world.now + 5 * S)
     owned(world, not_by=first)
@@ -113,15 +112,15 @@ def dropped_unseen(world: World) -> None:
 
 def wiped_behind_the_owner(world: World) -> None:
     """etcd is wiped while promises carry an owner that can not see that. Who was no candidate of it knows no better."""
-    first, cluster = _cut_off_from_a_newcomer(world)
+    first = _cut_off_from_a_newcomer(world)
     _held_by(world, first, until=world.now + 3 * S)
-    world.rewind(1_000_000, {}, cluster.ttl)
+    world.rewind(1_000_000, {})
     _held_by(world, first, until=world.now + 10 * S)
 
 
 def deleted_behind_the_owner(world: World) -> None:
     """The record is deleted while promises carry its owner, and a node that promised nothing sees that."""
-    first, _ = _cut_off_from_a_newcomer(world)
+    first = _cut_off_from_a_newcomer(world)
     world.run(world.now + 3 * S)
     assert holders(world) == [first]
     world.checker.meddled("g0")
@@ -143,14 +142,14 @@ STORIES = (
 )
 
 
-def _cut_off_from_a_newcomer(world: World) -> tuple[Host, Cluster]:
+def _cut_off_from_a_newcomer(world: World) -> Host:
     """The owner, and its one candidate, reach each other and no etcd, where a third node comes up."""
     cluster = owned_by_first(world, 1 * S, 0, 0, boot=2, failsafe=20 * S)
     first, second = world.hosts
     cut_off(first)
     cut_off(second)
     cluster.boot(cluster.add_host("n3", 0), "n3")
-    return first, cluster
+    return first
 
 
 def _held_by(world: World, host: Host, until: int) -> None:

@@ -224,7 +224,7 @@ class Faults:
         # old history could hold by coincidence (docs/SAFETY.md).
         revision, keys = rng.choice((self._backups[0], *self._backups))
         revision = rng.randrange(1, 1_000) * 1_000_000 if not keys else revision + 100_000 * rng.randrange(1, 1_000)
-        self.world.rewind(revision, keys, self.cluster.ttl)
+        self.world.rewind(revision, keys)
 
     # --- operators
 

@@ -144,6 +144,15 @@ class GatePort:
         those = self._having(addresses)
         self._kernel.shut([name for name, held in self._kernel.passes.items() if held.by != self._me and name in those])
 
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """Until when the passes last that another incarnation left."""
+        passes = {name: self._kernel.passes.get(name) for name in groups}
+        return {
+            name: self._agent.host.clock(one.ends)
+            for name, one in passes.items()
+            if one is not None and one.by != self._me
+        }
+
     def remove(self) -> None:
         """No story needs it."""
         raise NotImplementedError

@@ -36,7 +36,7 @@ from haagent.core.model import (
 )
 from haagent.core.node import Node
 from haagent.core.ownership import group_addresses
-from haagent.core.units import MS, NEVER, US, Duration, Instant
+from haagent.core.units import MS, NEVER, NOTHING_OPEN, US, Duration, Instant
 from haagent.runtime.gated import GatedKernel
 from tests.sim.etcd import NO_SESSION, Session
 from tests.sim.gate import KernelGate, KilledError, gated
@@ -155,7 +155,8 @@ class Agent:
     def _begin(self) -> None:
         """List, and learn of the interfaces."""
         world, host = self.world, self.host
-        effects = self.node.start(host.clock(world.now))
+        left = self.gated.left_until() if self.gated is not None else NOTHING_OPEN
+        effects = self.node.start(host.clock(world.now), left)
         world.note(self, "start", effects)
         self._perform(effects)
         self._busy = False

@@ -31,7 +31,7 @@ from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Put,
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
 from haagent.core.timers import Timers
-from haagent.core.units import NEVER, Duration, Instant
+from haagent.core.units import NEVER, Duration, Instant, S
 from haagent.core.view import View
 from haagent.core.vrrp import Router, Signal
 from tests.sim import failsafe_mutants, gate_mutants, policy_mutants
@@ -373,6 +373,35 @@ mutant(
     "what a restored record says is acted on at once",
     (View, "claimable_at", _claimable_unsettled),
     seeds=150,
+)
+
+
+def _listed_without_a_wait(known: View, listed: Any, rules: Rules, now: Instant) -> list[Seen]:
+    first, survivor = known.observed_since == NEVER, bool(known.evidence)
+    news = _list(known, listed, rules, now)
+    if first and not survivor:
+        known.settled_at = 0
+    return news
+
+
+mutant(
+    "first-list-believed",
+    "a new incarnation acts on what its first list shows, which may be a restored history, at once",
+    (View, "list", _listed_without_a_wait),
+    story="restored_clean_and_restarted",
+)
+
+
+def _adopts_what_was_closed(group: GroupRules, open_until: Instant, now: Instant) -> Decision:
+    return _start(group, max(open_until, now + 1 * S), now)
+
+
+_start = ownership.start
+mutant(
+    "closed-is-adopted",
+    "a record of this host is claimed at once although its gate has closed",
+    (ownership, "start", _adopts_what_was_closed),
+    story="restored_and_restarted",
 )
 
 

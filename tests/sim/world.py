@@ -59,7 +59,6 @@ class World:
         self.net_loss = 0.0
         self.net_delay: Duration = 1 * MS
         self.compacts = 0.5
-        self.strange_until: Instant = 0
         self.heals_at: Instant = NEVER
         self.peers = Peers(self)
         self.checker = Checker(self)
@@ -261,7 +260,7 @@ class World:
     def _list(self, agent: Agent, stream: int) -> None:
         if stream != agent.stream:
             return
-        if not self.reaches(agent) or (agent.history == 0 and self.now < self.strange_until):
+        if not self.reaches(agent):
             self.at(self.now + self._delay(50 * MS), self._list, agent, stream)
             return
         link = agent.host.link
@@ -315,16 +314,11 @@ class World:
                 self._revoke(session)
         self.at(self.now + 500 * MS, self.expire_sessions)
 
-    def rewind(self, revision: Revision, keys: dict[Key, Seen], ttl: Duration) -> None:
-        """etcd is wiped or restored: all connections break, sessions are no more.
-
-        An agent that never saw the old history cannot know that a restored record is out of date: none may begin to
-        observe before the leases of the old history have run out (docs/SAFETY.md, "etcd loses its memory").
-        """
+    def rewind(self, revision: Revision, keys: dict[Key, Seen]) -> None:
+        """etcd is wiped or restored: all connections break, sessions are no more."""
         self.remark("rewind", f"to revision {revision}")
         self.etcd.restore(revision, keys)
         self.checker.rewound()
-        self.strange_until = self.now + ttl * 102 // 100 + 50 * MS
         for session in list(self._sessions):
             self._revoke(session)
         for agent in self._watchers:

@@ -139,6 +139,21 @@ class BpfGate:
         with _failing("cannot sweep"):
             self._set(places(addresses) - self._groups.places(), 0)
 
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """By group: until when what an earlier incarnation left open stays open, for all of its addresses."""
+        now = self._clock()
+        with _failing("cannot read the deadlines"):
+            found = {
+                name: min(map(self._deadline_left, places(addresses)), default=0) for name, addresses in groups.items()
+            }
+        return {name: until for name, until in found.items() if until > now}
+
+    def _deadline_left(self, place: Place) -> Instant:
+        guard, one = self._guards.get(place.interface), key(place.address)
+        if guard is None or one not in guard.keys or place in self._groups.places():
+            return 0
+        return _U64.unpack(bpf.map_get(guard.deadlines, one, VALUE))[0]
+
     def counters(self) -> Mapping[str, int]:
         """Packets dropped since the gates were made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""
         counted: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))

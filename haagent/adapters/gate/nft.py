@@ -195,6 +195,27 @@ class NftGate:
             if swept:
                 self._table.kernel.commit([*_point(swept, SHUT), *chains])
 
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """By group: until when what an earlier incarnation left open stays open, for all of its addresses.
+
+        By the ticket that ends first: which one a session passes by is not read, and each ends within its lease.
+        """
+        asked_at = self._clock()
+        with _failing("cannot list the gate"):
+            shape = layout.read(self._table.kernel)
+            left = [one.left for one in self._table.kernel.elements(TABLE, LEASE) if one.left is not None]
+        if shape is None or not left:
+            return {}
+        closed = {SHUT, self._chain()}
+        passing = {
+            Place(interface, address)
+            for interface in self._table.guarded
+            for address, jump in shape.guarded(interface).items()
+            if jump not in closed
+        }
+        until = asked_at + min(left) * MS
+        return {name: until for name, addresses in groups.items() if places(addresses) <= passing}
+
     def counters(self) -> Mapping[str, int]:
         """Packets dropped since the table was made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""
         with _failing("cannot read the counters"):

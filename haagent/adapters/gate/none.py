@@ -33,6 +33,11 @@ class NoGate:
     def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
         """Nothing was left."""
 
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """Nothing ends, so nothing can be said."""
+        del groups
+        return {}
+
     def counters(self) -> Mapping[str, int]:
         """Nothing is dropped."""
         return {}

@@ -14,7 +14,17 @@ from haagent.core import ownership
 from haagent.core.claims import Situation
 from haagent.core.lease import Lease, Questions, Unheld
 from haagent.core.model import Ask, Asking, Commit, Effect, InstallAddresses, RemoveAddresses, VirtualAddress
-from haagent.core.ownership import KERNEL_PATIENCE, RETRY, Claiming, Decision, Following, GroupState, Leaving, Owning
+from haagent.core.ownership import (
+    KERNEL_PATIENCE,
+    RETRY,
+    Adopting,
+    Claiming,
+    Decision,
+    Following,
+    GroupState,
+    Leaving,
+    Owning,
+)
 from haagent.core.records import Garbage, Intent, OwnerRecord, Seen
 from haagent.core.units import MS, NEVER, S
 from tests.unit.core.values import (
@@ -202,14 +212,18 @@ def test_due(state: GroupState, due: int):
 
 
 def test_a_node_begins_by_sweeping_what_it_may_have_left():
-    state, effects = ownership.start(group(), rules(), 1 * S)
+    state, effects = ownership.start(group(), 1 * S, 1 * S)
     assert effects == (RemoveAddresses("web", 1),)
     assert state == Leaving(1, 0, "start", 1 * S + KERNEL_PATIENCE)
     assert asked(ownership.decide(state, at(now=1 * S + KERNEL_PATIENCE))) == ["remove"]
 
 
+def test_while_the_gate_is_open_a_node_looks_first():
+    assert ownership.start(group(), 1 * S, 1 * S - 1) == (Adopting(0, 1 * S), ())
+
+
 def test_once_swept_it_follows():
-    state, _ = ownership.start(group(), rules(), 0)
+    state, _ = ownership.start(group(), 0, 0)
     assert ownership.removed(state, 1, at(lease=UNHELD)) == (Following(1), ())
 
 

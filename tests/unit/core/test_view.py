@@ -222,6 +222,26 @@ def test_claimable_at(record: object, expected: int):
     assert claimable(view(*news, now=100 * MS)) == expected
 
 
+@pytest.mark.parametrize(
+    "record", [None, owner(), owner(clean=True), owner("a", 1), owner("a", 0), owner("a", 0, host="host-z", clean=True)]
+)
+def test_who_begins_to_observe_believes_no_record(record: OwnerRecord | None):
+    """It may be a restored one, while somebody owns by the history that was lost; he can renew no more."""
+    assert claimable(view(owners(3, record), now=100 * MS, new=True)) == 100 * MS + PATIENCE
+
+
+def test_who_begins_to_observe_waits_by_the_longest_ttl_that_is_listed():
+    """The file may have a shorter one by now, and whoever held by the lost history the longer one that stands here."""
+    known = view(owners(3, owner(clean=True)), leases(4, "c", ttl=9 * S), now=0, new=True)
+    assert claimable(known) == patience(9 * S, 20 * MS)
+
+
+def test_a_second_list_settles_nothing_anew():
+    known = view(owners(3, owner(clean=True)), now=0, new=True)
+    known.list(listed(9, owners(3, owner(clean=True))), RULES, 5 * S)
+    assert claimable(known) == PATIENCE
+
+
 def test_a_record_that_vanishes_is_waited_for_from_its_vanishing():
     known = view(leases(4), owners(5, owner()), now=0)
     show(known, owners(6, None), now=5 * S)

@@ -124,11 +124,12 @@ def watched(*news: Seen, revision: int = 0) -> Watched:
     return Watched(max([revision, *(one.revision for one in news)]), news)
 
 
-def view(*news: Seen, now: Instant = 0, of: Rules | None = None) -> View:
-    """What `a` knows after a list that showed all of `news` at `now`."""
+def view(*news: Seen, now: Instant = 0, of: Rules | None = None, new: bool = False) -> View:
+    """What `a` knows after a list that showed all of `news` at `now`: its first one, if it is `new`."""
     of, made = of or rules(), View("a")
-    for _ in made.list(listed(max([1, *(one.revision for one in news)]), *news), of, now):
-        pass
+    made.list(listed(max([1, *(one.revision for one in news)]), *news), of, now)
+    if not new:
+        made.settled_at = 0
     return made
 
 

@@ -98,6 +98,10 @@ class _Gate:
     def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
         self._note(f"sweep {_names(addresses)}")
 
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        self._note(" ".join(["left", *(f"{name}:{_names(addresses)}" for name, addresses in groups.items())]))
+        return {"db": 700 * MS}
+
     def remove(self) -> None:
         raise AssertionError("only at the end, by who wired it")
 
@@ -115,6 +119,14 @@ def test_what_is_held_was_opened_first_and_is_closed_first():
     assert world.does(EXTEND) == ["renew until 1250", "arm 1500", "extend"]
     assert world.does(REMOVE) == ["close web", "disarm", "remove 4"]
     assert world.delivered == []
+
+
+def test_what_an_earlier_incarnation_held_is_asked_about_on_every_interface_or_taken_for_closed():
+    world = World()
+    assert world.gated.left_until() == {"db": 700 * MS}
+    assert world.take() == ["left web:100@eth0 100@eth1 db:101@eth0 101@eth1"]
+    world.refuse["left"] = GateFailedError("no such table")
+    assert world.gated.left_until() == {}
 
 
 def test_a_lease_that_runs_while_nothing_is_held_needs_no_gate():

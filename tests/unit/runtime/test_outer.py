@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +24,7 @@ class Mind:
         self.wrong = False
         self.sleeps = 0.0
 
-    def start(self, now: Instant) -> Iterable[Effect]:
+    def start(self, now: Instant, open_until: Mapping[str, Instant]) -> Iterable[Effect]:
         return ()
 
     def feed(self, event: Event, now: Instant) -> Iterable[Effect]:

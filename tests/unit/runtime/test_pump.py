@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -61,7 +61,7 @@ class Mind:
         self.wrong = ""
         self._answers = answers
 
-    def start(self, now: Instant) -> Iterable[Effect]:
+    def start(self, now: Instant, open_until: Mapping[str, Instant]) -> Iterable[Effect]:
         return self._take("start", now)
 
     def feed(self, event: Event, now: Instant) -> Iterable[Effect]:
