@@ -44,7 +44,7 @@ from haagent.core.model import (
     VirtualAddress,
 )
 from haagent.core.node import Node
-from haagent.core.ownership import Following
+from haagent.core.states import Following
 from haagent.core.units import S
 from haagent.prepare import control_credentials, etcd_settings, peers_credentials, peers_of, prepare
 from haagent.reloading import Reloads

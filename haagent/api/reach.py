@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from haagent.core.node import Node
-from haagent.core.ownership import Owning
 from haagent.core.reach import ReachReported
+from haagent.core.states import Owning
 from haagent.core.units import Instant
 from haagent.runtime.ports import Deliver
 from haagent.runtime.reached import Target

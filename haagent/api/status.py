@@ -14,8 +14,8 @@ from haagent.api.reach import Asked, asked, reach
 from haagent.core.lease import Held
 from haagent.core.model import GroupRules, Role, RouterRules, VirtualAddress
 from haagent.core.node import Node
-from haagent.core.ownership import Owning
 from haagent.core.records import Intent, MemberValue, OwnerRecord
+from haagent.core.states import Owning
 from haagent.core.units import Duration, Instant, Wall
 from haagent.runtime.chronicle import Change, Chronicle, Moment
 from haagent.runtime.reached import Answers, Verdict

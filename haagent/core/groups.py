@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from haagent.core import claims, fitness, ownership, policy, roles, vrrp
+from haagent.core import claims, fitness, ownership, policy, roles, states, vrrp
 from haagent.core.claims import Situation
 from haagent.core.context import Context, Timer
 from haagent.core.failsafe import Failsafe
@@ -28,13 +28,13 @@ from haagent.core.model import (
     Unanswered,
     WindowChanged,
 )
-from haagent.core.ownership import Decision, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.planning import Planning
 from haagent.core.reach import ReachReported, Unreachable
 from haagent.core.reachability import Reach
 from haagent.core.records import Candidate, OwnerRecord
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
+from haagent.core.states import Decision, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.units import NEVER, Instant
 
 
@@ -203,7 +203,7 @@ class Groups:
             self._offers[name] = after.offer  # kept beyond the state: what was written may still be done
         self.touched.add(name)
         self._context.out += effects
-        self._context.timers.set(Timer("group", name), ownership.due(after))
+        self._context.timers.set(Timer("group", name), states.due(after))
         if isinstance(after, Fencing):
             self.fences.ask(name)
         if isinstance(before, Owning) and not isinstance(after, Owning):
@@ -286,7 +286,7 @@ class Groups:
         self.states[group.name] = state
         self.roles[group.name] = Role.INIT
         self._context.out += effects
-        self._context.timers.set(Timer("group", group.name), ownership.due(state))
+        self._context.timers.set(Timer("group", group.name), states.due(state))
 
     def _drop(self, name: str) -> None:
         self._retiring.discard(name)

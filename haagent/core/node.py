@@ -48,11 +48,11 @@ from haagent.core.model import (
     Watched,
     WindowChanged,
 )
-from haagent.core.ownership import Fencing, GroupState, Owning
 from haagent.core.reach import ReachReported
 from haagent.core.records import Garbage, Key, Kind, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
+from haagent.core.states import Fencing, GroupState, Owning
 from haagent.core.units import NEVER, NOTHING_OPEN, Instant
 from haagent.core.view import View
 

@@ -10,8 +10,8 @@ from haagent.core.claims import Situation
 from haagent.core.context import Context
 from haagent.core.damping import Losses
 from haagent.core.lease import Held
-from haagent.core.ownership import GroupState, Leaving, Owning
 from haagent.core.planned import Plans, WindowChanged
+from haagent.core.states import GroupState, Leaving, Owning
 
 PAUSED, DRAIN_WAITS, SWITCHOVER_WAITS = "paused", "drain-waits", "switchover-waits"
 

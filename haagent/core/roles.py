@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from haagent.core.model import Role
-from haagent.core.ownership import Adopting, Claiming, Fencing, Following, GroupState, Leaving, Owning
 from haagent.core.records import OwnerRecord
+from haagent.core.states import Adopting, Claiming, Fencing, Following, GroupState, Leaving, Owning
 
 
 def role(state: GroupState, faults: tuple[str, ...], before: Role) -> Role:

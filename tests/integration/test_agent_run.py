@@ -177,7 +177,7 @@ def test_a_stop_before_it_ever_began(lab: Lab, path: Path):
 BROKEN_AFTER_A_WHILE = """
 from haagent.cli.agent import main
 from haagent.core.node import Node
-from haagent.core.ownership import Owning
+from haagent.core.states import Owning
 
 def check(node):
     held = [state for state in node.groups.values() if isinstance(state, Owning) and state.ready]

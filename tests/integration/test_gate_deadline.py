@@ -179,7 +179,7 @@ def test_until_when_something_was_left_open():
     first = gate()
     first.protect([*VIPS, *OTHERS])
     until = later()
-    first.open("a", VIPS, until)
+    first.open({"a": VIPS}, until)
     groups = {"a": VIPS, "b": OTHERS, "c": [*VIPS, *OTHERS]}
     assert first.left_until(groups) == {}
     first.leave()
@@ -188,7 +188,7 @@ def test_until_when_something_was_left_open():
     left = second.left_until(groups)
     assert left.keys() == {"a"}
     assert until - 100 * MS <= left["a"] <= until
-    second.open("b", OTHERS, later())
+    second.open({"b": OTHERS}, later())
     assert second.left_until(groups).keys() == {"a"}
     second.sweep(VIPS)
     assert second.left_until(groups) == {}

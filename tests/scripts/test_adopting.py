@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from haagent.core.model import GateClosed, Role, TimePassed
-from haagent.core.ownership import Adopting
 from haagent.core.records import Key, Kind, OwnerRecord
+from haagent.core.states import Adopting
 from haagent.core.units import MS
 from tests.scripts.talk import Talk, master
 from tests.unit.core.values import lease, owner, rules

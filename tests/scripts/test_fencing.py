@@ -11,8 +11,8 @@ import pytest
 
 from haagent.core import fencing
 from haagent.core.model import FenceConfirmed, Role, Rules, RulesChanged, StopRequested, VirtualAddress
-from haagent.core.ownership import Claiming, Fencing, Following
 from haagent.core.records import Kind
+from haagent.core.states import Claiming, Fencing, Following
 from haagent.core.units import MS, S
 from tests.scripts.talk import Talk, backup
 from tests.unit.core.values import VIP2, group, lease, member, owner, router, rules

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from haagent.core.claims import HISTORY_KEPT
 from haagent.core.fencing import victim
 from haagent.core.model import Asking, Commit, SendAdvert
-from haagent.core.ownership import Leaving, Owning
 from haagent.core.records import Kind, OwnerRecord, Put
+from haagent.core.states import Leaving, Owning
 from haagent.core.units import MS, Duration, Instant
 from tests.sim.obedience import Obedience
 

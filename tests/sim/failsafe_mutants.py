@@ -10,8 +10,8 @@ from haagent.core import view
 from haagent.core.failsafe import Failsafe
 from haagent.core.groups import Groups
 from haagent.core.heartbeat import PromiseReceived, Tenure
-from haagent.core.ownership import Owning
 from haagent.core.records import Candidate, OwnerRecord
+from haagent.core.states import Owning
 from haagent.core.units import NEVER, Instant
 from haagent.core.view import View
 from tests.sim.planting import mutant

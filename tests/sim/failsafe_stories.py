@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from haagent.core.heartbeat import Offer
-from haagent.core.ownership import Owning
 from haagent.core.records import Key, Kind
+from haagent.core.states import Owning
 from haagent.core.units import MS, NEVER, S
 from tests.sim.host import Host
 from tests.sim.telling import agent_of, cut_off, holders, owned, owned_by_first, run_until

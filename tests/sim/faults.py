@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from haagent.core.ownership import Following
 from haagent.core.records import Garbage, Key, Kind, Revision, Seen
+from haagent.core.states import Following
 from haagent.core.units import MS, NEVER, Duration, Instant, S
 from tests.sim.cluster import SKEW, STRONGEST, Cluster
 from tests.sim.host import Agent, Host

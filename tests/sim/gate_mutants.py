@@ -10,8 +10,8 @@ from haagent.core import lease, ownership
 from haagent.core.claims import Situation
 from haagent.core.lease import Held
 from haagent.core.model import ExtendAddresses, InstallAddresses, VirtualAddress
-from haagent.core.ownership import Adopting, Claiming, Decision
 from haagent.core.renewal import Renewals
+from haagent.core.states import Adopting, Claiming, Decision
 from haagent.core.units import Duration, Instant
 from haagent.runtime.gated import GatedKernel
 from tests.sim.gate import Deadman, GatePort, KernelGate

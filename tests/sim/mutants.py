@@ -26,10 +26,10 @@ from haagent.core.model import (
     Strangers,
 )
 from haagent.core.node import Node
-from haagent.core.ownership import Claiming, Decision, GroupState, Leaving
 from haagent.core.records import Guard, Key, Kind, LeaseValue, OwnerRecord, Put, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
+from haagent.core.states import Claiming, Decision, GroupState, Leaving
 from haagent.core.timers import Timers
 from haagent.core.units import NEVER, Duration, Instant, S
 from haagent.core.view import View

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from haagent.core.model import Asking, Commit
-from haagent.core.ownership import GroupState, Leaving
 from haagent.core.records import ORDERS, Orders, OwnerRecord
+from haagent.core.states import GroupState, Leaving
 
 if TYPE_CHECKING:
     from tests.sim.host import Agent

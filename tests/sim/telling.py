@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from haagent.core.ownership import Following
+from haagent.core.states import Following
 from haagent.core.units import MS, NEVER, Duration, Instant
 from tests.sim.checker import Violation
 from tests.sim.cluster import Cluster

@@ -7,7 +7,7 @@ from itertools import islice
 
 from haagent.core.model import Role
 from haagent.core.node import Node
-from haagent.core.ownership import Owning
+from haagent.core.states import Owning
 from haagent.core.units import Instant
 from haagent.runtime.pump import Pump
 

@@ -10,22 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from haagent.core import ownership
+from haagent.core import ownership, states
 from haagent.core.claims import Situation
 from haagent.core.lease import Lease, Questions, Unheld
 from haagent.core.model import Ask, Asking, Commit, Effect, InstallAddresses, RemoveAddresses, VirtualAddress
-from haagent.core.ownership import (
-    KERNEL_PATIENCE,
-    RETRY,
-    Adopting,
-    Claiming,
-    Decision,
-    Following,
-    GroupState,
-    Leaving,
-    Owning,
-)
 from haagent.core.records import Garbage, Intent, OwnerRecord, Seen
+from haagent.core.states import KERNEL_PATIENCE, RETRY, Claiming, Decision, Following, GroupState, Leaving, Owning
 from haagent.core.units import MS, NEVER, S
 from tests.unit.core.values import (
     ADDRESS,
@@ -208,7 +198,7 @@ def test_every_state_takes_every_event(name: str, event: str):
     ],
 )
 def test_due(state: GroupState, due: int):
-    assert ownership.due(state) == due
+    assert states.due(state) == due
 
 
 def test_a_node_begins_by_sweeping_what_it_may_have_left():
@@ -216,10 +206,6 @@ def test_a_node_begins_by_sweeping_what_it_may_have_left():
     assert effects == (RemoveAddresses("web", 1),)
     assert state == Leaving(1, 0, "start", 1 * S + KERNEL_PATIENCE)
     assert asked(ownership.decide(state, at(now=1 * S + KERNEL_PATIENCE))) == ["remove"]
-
-
-def test_while_the_gate_is_open_a_node_looks_first():
-    assert ownership.start(group(), 1 * S, 1 * S - 1) == (Adopting(0, 1 * S), ())
 
 
 def test_once_swept_it_follows():
@@ -251,7 +237,7 @@ def test_following(news: tuple[Seen, ...], now: int, outcome: str):
     assert asked((after, effects)) == expected[outcome]
     assert isinstance(after, kinds[outcome])
     if outcome == "waits":
-        assert ownership.due(after) == PATIENCE
+        assert states.due(after) == PATIENCE
 
 
 def test_a_claim_is_waited_for_by_its_number():
@@ -461,7 +447,7 @@ def test_a_removal_that_failed_is_tried_until_it_succeeds():
     for _ in range(5):
         state, effects = ownership.kernel_failed(state, state.serial, "busy", at(owners(5, MINE), now=now))
         assert effects == ()
-        assert ownership.due(state) == now + RETRY
+        assert states.due(state) == now + RETRY
         now += RETRY
         state, effects = ownership.decide(state, at(owners(5, MINE), now=now))
         assert effects == (RemoveAddresses("web", state.serial),)
@@ -473,7 +459,7 @@ def test_a_removal_that_says_nothing_is_asked_for_again_and_only_the_newest_coun
     assert asked(ownership.decide(state, at(owners(5, MINE), now=2 * S - 1))) == []
     again, effects = ownership.decide(state, at(owners(5, MINE), now=2 * S))
     assert effects == (RemoveAddresses("web", 4),)
-    assert ownership.due(again) == 2 * S + KERNEL_PATIENCE
+    assert states.due(again) == 2 * S + KERNEL_PATIENCE
     assert ownership.removed(again, 3, at(owners(5, MINE), now=2 * S)) == (again, ())
     assert asked(ownership.removed(again, 4, at(owners(5, MINE), now=2 * S))) == ["release"]
 
