@@ -24,17 +24,25 @@ settings.load_profile("haagent")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
-    """Python 3.11 makes frames without a line number; pytest fails over them, and that ends the run of all tests."""
+    """Show a failure from the test on, without the frames of pytest before it.
+
+    And without frames that have no line number, as Python 3.11 makes them: pytest fails over those, and that ends the
+    run of all tests.
+    """
     error = None if call.excinfo is None else call.excinfo.value
     while error is not None:
-        error.__traceback__ = _with_lines(error.__traceback__)
+        error.__traceback__ = _shown(error.__traceback__)
         if call.excinfo is not None and error is call.excinfo.value:
             call.excinfo = pytest.ExceptionInfo.from_exception(error)
         error = error.__cause__ or error.__context__
 
 
-def _with_lines(trace: TracebackType | None) -> TracebackType | None:
+def _shown(trace: TracebackType | None) -> TracebackType | None:
     found: list[TracebackType] = []
+    start = trace
+    while start is not None and start.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _RUNNERS:
+        start = start.tb_next
+    trace = start or trace
     while trace is not None:
         if getattr(trace, "tb_lineno", None) is not None:
             found.append(trace)
@@ -43,3 +51,6 @@ def _with_lines(trace: TracebackType | None) -> TracebackType | None:
         if before is not None:
             before.tb_next = after
     return found[0] if found else None
+
+
+_RUNNERS = {"_pytest", "pluggy", "pytest_timeout", "xdist"}
