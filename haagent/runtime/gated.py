@@ -45,7 +45,6 @@ class Deadman(Protocol):
 class GatedKernel:
     """The `Kernel` port with a gate in front of it.
 
-    A host answers on every interface for an address that it has on one, so an address is gated on all `interfaces`.
     `grace`: how long after the lease's end a process that hangs may live.
     """
 
@@ -55,7 +54,6 @@ class GatedKernel:
         self._deadman = deadman
         self._deliver = deliver
         self.grace = grace
-        self._interfaces: frozenset[str] = frozenset()
         self._may_hold: Mapping[str, tuple[VirtualAddress, ...]] = {}
         self._open: set[str] = set()
         self._opening: dict[str, InstallAddresses] = {}
@@ -65,20 +63,18 @@ class GatedKernel:
     def protect(self, groups: Mapping[str, tuple[VirtualAddress, ...]], interfaces: Iterable[str]) -> None:
         """Have a gate, closed unless opened, for just what these groups may come to hold.
 
-        If that can not be, everything is closed.
+        If that cannot be, everything is closed.
         """
-        self._interfaces, self._may_hold = frozenset(interfaces), groups
+        self._may_hold = groups
         try:
-            self._gate.protect(self._everywhere({one for addresses in groups.values() for one in addresses}))
+            self._gate.protect({one for addresses in groups.values() for one in addresses}, interfaces)
         except GateFailedError as error:
             self.closed(str(error))
 
     def left_until(self) -> Mapping[str, Instant]:
         """By group: until when the gate lets pass all that an earlier incarnation held of it. Ask before any sweep."""
         try:
-            return self._gate.left_until(
-                {name: self._everywhere(addresses) for name, addresses in self._may_hold.items()}
-            )
+            return self._gate.left_until(self._may_hold)
         except GateFailedError as error:
             _LOG.error("cannot ask what the gate still lets pass, so it is swept: %s", error)
             return {}
@@ -131,7 +127,7 @@ class GatedKernel:
             self._silence(lambda: self._gate.close(opened), opened)
         if left := effects.keys() - opened:
             # Just these groups': another one may be about to go on with what was left of it.
-            those = self._everywhere(one for group in left for one in self._may_hold.get(group, ()))
+            those = [one for group in left for one in self._may_hold.get(group, ())]
             self._silence(lambda: self._gate.sweep(those), left)
         self._open -= opened
         if not self._open:
@@ -169,7 +165,7 @@ class GatedKernel:
         """Open, and install. GateFailedError: nothing of it was done."""
         until = self._until
         try:
-            self._gate.open({one.group: self._everywhere(one.addresses) for one in effects}, until)
+            self._gate.open({one.group: one.addresses for one in effects}, until)
         except GateClosedError as error:
             self._fail(effects, error)
             return
@@ -181,6 +177,3 @@ class GatedKernel:
     def _fail(self, effects: Iterable[InstallAddresses], error: Exception) -> None:
         for effect in effects:
             self._deliver(KernelFailed(effect.group, effect.serial, f"gate: {error}"))
-
-    def _everywhere(self, addresses: Iterable[VirtualAddress]) -> list[VirtualAddress]:
-        return [replace(one, interface=name) for one in addresses for name in self._interfaces | {one.interface}]

@@ -238,8 +238,11 @@ class Gate(Protocol):
     gate is there for every address that `protect` named, closed until opened.
     """
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
-        """Have a gate for just these addresses, on their interfaces. Those that stay keep the state they have."""
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str]) -> None:
+        """Have a gate for just these addresses. Those that stay keep the state they have.
+
+        `interfaces`: where it is needed at the least; one that is for all interfaces does not need to be told.
+        """
         ...
 
     def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:

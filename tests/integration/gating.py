@@ -67,9 +67,11 @@ def later(lasts: int = 10 * S) -> Instant:
 class Client:
     """A host on the other end of the guarded host's cable; its questions are frames, so no cache answers them."""
 
-    def __init__(self, here: str = "eth0", there: str = "p0", network: str = "0") -> None:
-        """Make the cable, and give our end its own addresses and the virtual ones."""
-        self.here, self.network = here, network
+    def __init__(
+        self, here: str = "eth0", there: str = "p0", network: str = "0", holds: tuple[VirtualAddress, ...] = VIPS
+    ) -> None:
+        """Make the cable, and give our end its own addresses and those that it holds."""
+        self.here, self.network, self.holds = here, network, holds
         self.far = Neighbour(here, there)
         self.far.run(lambda: _set_up(there, f"10.0.{network}.2/24", f"fd00:{network}::2/64"))
         self.socket = self.far.run(lambda: _listening(there))
@@ -78,10 +80,10 @@ class Client:
         self.set_up()
 
     def set_up(self, *addresses: VirtualAddress) -> None:
-        """Our end's own addresses, and these (or the usual virtual ones)."""
+        """Our end's own addresses, and these (or those that it usually holds)."""
         _set_up(self.here, f"10.0.{self.network}.1/24", f"fd00:{self.network}::1/64")
         self.there = _mac(self.here)
-        hold(*(addresses or VIPS), interface=self.here)
+        hold(*(addresses or self.holds), interface=self.here)
         for source in (self.asker.ipv4, self.asker.ipv6):
             sh(f"ip neighbour replace {_text(source)} lladdr {self.mac.hex(':')} dev {self.here}")
 

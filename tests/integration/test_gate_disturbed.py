@@ -11,6 +11,7 @@ from haagent.adapters.gate import BpfGate, NftGate, bpf
 from haagent.adapters.gate import nfnetlink as nf
 from haagent.adapters.gate.layout import TABLE
 from haagent.adapters.gate.netlink import NetlinkError
+from haagent.adapters.gate.operations import Element, Family, Ref, TableFlags, Type
 from haagent.core.units import MS
 from haagent.runtime.ports import GateClosedError, GateFailedError
 from tests.integration.gating import OTHERS, VIPS, Client, hold, kind, later, nft, on_both
@@ -20,6 +21,11 @@ pytestmark = pytest.mark.integration
 
 ATTEMPTS = (
     "flush ruleset",
+    f"delete table arp {TABLE}",
+    f"delete table inet {TABLE}",
+    f"flush chain inet {TABLE} prerouting",
+    f"flush chain arp {TABLE} output",
+    f"delete element inet {TABLE} gate4 {{ 10.0.0.100 }}",
     f"delete table netdev {TABLE}",
     f"flush table netdev {TABLE}",
     f"delete chain netdev {TABLE} in-eth0",
@@ -190,72 +196,107 @@ def test_nft_lists_what_was_made():
     guard.open({"g": VIPS}, later())
     listed = " ".join(nft("list ruleset").split())
     for line in (
+        "table arp haagent { # progname",
+        "table inet haagent { # progname",
+        "table netdev haagent { # progname",
         "flags owner",
+        "type filter hook input priority -500; policy accept; arp saddr ip @announced accept arp daddr ip vmap @gate4",
+        "type filter hook output priority 500; policy accept; arp saddr ip vmap @gate4",
+        (
+            "type filter hook prerouting priority -500; policy accept;"
+            " ip daddr @address4 fib daddr type local ip daddr vmap @gate4"
+            " ip6 daddr @address6 fib daddr type local ip6 daddr vmap @gate6"
+        ),
+        (
+            "type filter hook input priority -500; policy accept; ip daddr @address4 ip daddr vmap @gate4"
+            " ip6 daddr @address6 ip6 daddr vmap @gate6"
+            " icmpv6 type nd-neighbor-solicit @th,64,128 vmap @gate6"
+        ),
+        (
+            "type filter hook output priority 500; policy accept; ip saddr @address4 ip saddr vmap @gate4"
+            " ip6 saddr @address6 ip6 saddr vmap @gate6"
+            " icmpv6 type nd-neighbor-advert @th,64,128 vmap @gate6"
+        ),
+        (
+            "type filter hook postrouting priority 500; policy accept;"
+            " ip saddr @address4 fib saddr type local ip saddr vmap @gate4"
+            " ip6 saddr @address6 fib saddr type local ip6 saddr vmap @gate6"
+        ),
         'type filter hook ingress device "eth0" priority -500; policy accept;',
         'type filter hook egress device "eth0" priority 500; policy accept;',
         (
-            "arp saddr ip @announced-eth0 accept arp daddr ip vmap @gate4-eth0 ip daddr vmap @gate4-eth0"
-            " ip6 daddr vmap @gate6-eth0 icmpv6 type nd-neighbor-solicit @th,64,128 vmap @gate6-eth0"
+            "arp saddr ip @announced-eth0 accept arp daddr ip vmap @gate4-eth0"
+            " ip daddr @address4 ip daddr vmap @gate4-eth0 ip6 daddr @address6 ip6 daddr vmap @gate6-eth0"
+            " icmpv6 type nd-neighbor-solicit @th,64,128 vmap @gate6-eth0"
         ),
         (
-            "arp saddr ip vmap @gate4-eth0 ip saddr vmap @gate4-eth0 ip6 saddr vmap @gate6-eth0"
+            "arp saddr ip vmap @gate4-eth0 ip saddr @address4 ip saddr vmap @gate4-eth0"
+            " ip6 saddr @address6 ip6 saddr vmap @gate6-eth0"
             " icmpv6 type nd-neighbor-advert @th,64,128 vmap @gate6-eth0"
         ),
         (
             'meta protocol arp counter name "arp" meta protocol ip counter name "ipv4" meta protocol ip6 counter'
             ' name "ipv6" drop'
         ),
+        " != @lease jump shut",
         "elements = { 10.0.0.100 : jump session-",
         "elements = { fd00::100 : jump session-",
     ):
-        assert line in listed, listed
+        assert line in listed, (line, listed)
 
 
 @in_namespace
 def test_the_client_reads_what_nft_made():
     sh("ip link add eth0 type veth peer name p0")
     kernel = nf.Nftables()
-    assert kernel.tables() == {}
+    assert kernel.tables() == []
     script = """table netdev other {
         counter seen { packets 7 bytes 70; }
         chain there { counter drop; }
         set timed { type mark; flags timeout; elements = { 0x01020304 timeout 10s }; }
         map jumps { type ipv4_addr : verdict; elements = { 10.0.0.1 : jump there, 10.0.0.2 : jump there }; }
         chain here { type filter hook ingress device eth0 priority 3; accept; accept; accept; }
+    }
+    table inet other {
+        chain elsewhere { type filter hook input priority 3; }
     }"""
     subprocess.run(["nft", "-f", "-"], input=script, text=True, check=True)
-    table = kernel.tables()["other"]
-    assert (table.flags, table.owner, table.comment) == (nf.TableFlags.NONE, 0, "")
-    assert kernel.chains("other") == {"there": (), "here": ("eth0",)}
-    assert kernel.rules("other") == {"there": 1, "here": 3}
-    assert kernel.sets("other") == {"timed", "jumps"}
-    assert kernel.counters("other") == {"seen": 7}
-    (timed,) = kernel.elements("other", "timed")
+    other, inet = Ref(Family.NETDEV, "other"), Ref(Family.INET, "other")
+    for table in kernel.tables():
+        assert (table.family, table.name) in (other, inet)
+        assert (table.flags, table.owner, table.comment) == (TableFlags.NONE, 0, "")
+    assert kernel.chains(other) == {"there": (), "here": ("eth0",)}
+    assert kernel.chains(inet) == {"elsewhere": ()}
+    assert {name: len(rules) for name, rules in kernel.rules(other).items()} == {"there": 1, "here": 3}
+    assert kernel.sets(other) == {"timed", "jumps"}
+    assert kernel.counters(other) == {"seen": 7}
+    (timed,) = kernel.elements(other, "timed")
     assert timed.key == (0x01020304).to_bytes(4, "little")
     assert timed.timeout == 10_000
     assert timed.left is not None
     assert 5_000 < timed.left <= 10_000
-    assert {each.key[-1]: each.jump for each in kernel.elements("other", "jumps")} == {1: "there", 2: "there"}
-    assert kernel.chains("none") == {}
+    assert {each.key[-1]: each.jump for each in kernel.elements(other, "jumps")} == {1: "there", 2: "there"}
+    assert kernel.chains(Ref(Family.ARP, "none")) == {}
 
 
 @in_namespace
 def test_a_batch_is_all_or_nothing_and_says_which_was_refused():
     kernel = nf.Nftables()
-    kernel.commit([nf.add_table("t", nf.TableFlags.NONE, "made by a test")])
-    kernel.commit([nf.add_set("t", "s", nf.Type.MARK, timed=True)])
-    one, two = nf.Element(b"aaaa", timeout=20_000), nf.Element(b"bbbb", timeout=20_000)
-    kernel.commit(nf.add_elements("t", "s", [one]))
+    table = Ref(Family.NETDEV, "t")
+    kernel.commit([table.add_table(TableFlags.NONE, "made by a test")])
+    kernel.commit([table.add_set("s", Type.MARK, timed=True)])
+    one, two = Element(b"aaaa", timeout=20_000), Element(b"bbbb", timeout=20_000)
+    kernel.commit(table.add_elements("s", [one]))
     with pytest.raises(NetlinkError, match="ENOENT") as refusal:
-        kernel.commit([*nf.add_elements("t", "s", [two]), *nf.delete_elements("t", "s", [nf.Element(b"cccc")])])
+        kernel.commit([*table.add_elements("s", [two]), *table.delete_elements("s", [Element(b"cccc")])])
     assert refusal.value.at == 1
     with pytest.raises(NetlinkError, match="EEXIST") as refusal:
-        kernel.commit(nf.add_elements("t", "s", [two, one]))
+        kernel.commit(table.add_elements("s", [two, one]))
     assert refusal.value.at == 0
-    assert [each.key for each in kernel.elements("t", "s")] == [b"aaaa"]
-    many = [nf.Element(n.to_bytes(4), timeout=20_000) for n in range(3000)]
-    kernel.commit(nf.add_elements("t", "s", many))
-    assert {each.key for each in kernel.elements("t", "s")} == {b"aaaa"} | {each.key for each in many}
+    assert [each.key for each in kernel.elements(table, "s")] == [b"aaaa"]
+    many = [Element(n.to_bytes(4), timeout=20_000) for n in range(3000)]
+    kernel.commit(table.add_elements("s", many))
+    assert {each.key for each in kernel.elements(table, "s")} == {b"aaaa"} | {each.key for each in many}
     listed = json.loads(nft("-j list set netdev t s"))
     (found,) = (each["set"] for each in listed["nftables"] if "set" in each)
     assert len(found["elem"]) == 3001

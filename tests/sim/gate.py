@@ -116,7 +116,7 @@ class GatePort:
         self._me = agent.node.rules.incarnation
         self._mine: set[str] = set()
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str]) -> None:
         """Guard the groups that have one of these addresses."""
         held = self._having(addresses)
         self._mine &= held

@@ -1,6 +1,6 @@
 """The gate by eBPF: a classifier at clsact that drops what concerns an address whose deadline has come.
 
-Why it can not open late: the deadline is an instant of CLOCK_BOOTTIME, which the kernel compares with its own clock at
+Why it cannot open late: the deadline is an instant of CLOCK_BOOTTIME, which the kernel compares with its own clock at
 each packet. However long we are delayed between deciding and writing, what is written is the same deadline; if it has
 come meanwhile, nothing opens. Time in suspend counts.
 
@@ -48,7 +48,7 @@ MOST: Final = 4096
 class BpfGate:
     """The `Gate` port. Belongs to the network namespace of the thread that makes it, and to one thread at a time.
 
-    When `fileno` is readable, call `hear`. `lost` is told why the gate can not be relied on any more: it is there
+    When `fileno` is readable, call `hear`. `lost` is told why the gate cannot be relied on any more: it is there
     again, but all is closed, and `renew` says so until every group has been closed.
     """
 
@@ -56,7 +56,9 @@ class BpfGate:
         """Raises GateFailedError."""
         self._lost = lost
         self._clock = clock
-        self._groups = Groups()
+        self._groups: Groups[Place] = Groups()
+        self._interfaces: frozenset[str] = frozenset()
+        self._left: dict[Place, Instant] = {}
         self._until: Instant = 0
         self._guards: dict[str, _Guard] = {}
         with _failing("traffic control"):
@@ -65,27 +67,30 @@ class BpfGate:
 
     # The port.
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
-        """Have a gate for just these addresses, on their interfaces. Those that stay keep the state they have.
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str] = ()) -> None:
+        """Have a gate for just these addresses, on their own and on these interfaces, and on no others.
 
-        An interface that does not exist has no gate; `open` refuses it.
+        Those that stay keep the state they have. An interface that does not exist has no gate; `open` refuses it.
         """
+        self._interfaces = frozenset(interfaces)
         wanted: dict[str, set[bytes]] = {}
-        for place in places(addresses):
+        for place in self._spread(addresses):
             wanted.setdefault(place.interface, set()).add(key(place.address))
         with _failing("cannot protect"):
             for interface in self._guards.keys() - wanted.keys():
                 self._detach(self._guards.pop(interface))
             for interface, keys in wanted.items():
                 self._guard(interface, keys)
-        self._groups.keep(Place(i, address(k)) for i, keys in wanted.items() if i in self._guards for k in keys)
+        kept = {Place(i, address(k)) for i, keys in wanted.items() if i in self._guards for k in keys}
+        self._groups.keep(kept)
+        self._left = {place: end for place, end in self._left.items() if place in kept}
 
     def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
         """Let just these addresses of these groups pass until then, never longer, and with them all else that is open.
 
         Raises GateClosedError if it came too late, or if what was open had closed.
         """
-        by_group = {group: places(addresses) for group, addresses in groups.items()}
+        by_group = {group: self._spread(addresses) for group, addresses in groups.items()}
         for place in frozenset[Place]().union(*by_group.values()):
             guard = self._guards.get(place.interface)
             if guard is None or key(place.address) not in guard.keys:
@@ -94,7 +99,7 @@ class BpfGate:
         gone = self._groups.opened(by_group)
         with _failing("cannot open"):
             self._set(gone, 0)
-            self._set(self._groups.places(), until)
+            self._set(self._groups.all(), until)
         self._until = until
 
     def renew(self, until: Instant) -> None:
@@ -103,7 +108,7 @@ class BpfGate:
             return
         self._check(until)
         with _failing("cannot renew"):
-            self._set(self._groups.places(), until)
+            self._set(self._groups.all(), until)
         self._until = until
 
     def close(self, groups: Iterable[str]) -> None:
@@ -111,6 +116,20 @@ class BpfGate:
         gone = self._groups.closed(groups)
         with _failing("cannot close"):
             self._set(gone, 0)
+
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
+        with _failing("cannot sweep"):
+            self._set([place for place in self._spread(addresses) if not self._groups.has(place)], 0)
+
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """By group: until when what an earlier incarnation left open stays open, for all of its addresses."""
+        now = self._clock()
+        found = {
+            group: min((self._left.get(place, 0) for place in self._spread(addresses)), default=0)
+            for group, addresses in groups.items()
+        }
+        return {group: until for group, until in found.items() if until > now}
 
     # What the port does not have.
 
@@ -133,26 +152,6 @@ class BpfGate:
         why = f"the classifiers of {', '.join(missing)} were detached by somebody"
         log.error("the gate is lost: %s", why)
         self._lost(why)
-
-    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
-        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
-        with _failing("cannot sweep"):
-            self._set(places(addresses) - self._groups.places(), 0)
-
-    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
-        """By group: until when what an earlier incarnation left open stays open, for all of its addresses."""
-        now = self._clock()
-        with _failing("cannot read the deadlines"):
-            found = {
-                name: min(map(self._deadline_left, places(addresses)), default=0) for name, addresses in groups.items()
-            }
-        return {name: until for name, until in found.items() if until > now}
-
-    def _deadline_left(self, place: Place) -> Instant:
-        guard, one = self._guards.get(place.interface), key(place.address)
-        if guard is None or one not in guard.keys or place in self._groups.places():
-            return 0
-        return _U64.unpack(bpf.map_get(guard.deadlines, one, VALUE))[0]
 
     def counters(self) -> Mapping[str, int]:
         """Packets dropped since the gates were made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""
@@ -185,7 +184,7 @@ class BpfGate:
         now = self._clock()
         if self._groups and now >= self._until:
             with _failing("cannot close"):
-                self._set(self._groups.places(), 0)
+                self._set(self._groups.all(), 0)
             self._until = 0  # until every group has been closed
             raise GateClosedError("it had closed before it was renewed")
         if now >= until:
@@ -197,6 +196,13 @@ class BpfGate:
             guard = self._guards.get(place.interface)
             if guard is not None:
                 bpf.map_set(guard.deadlines, key(place.address), value)
+                self._left.pop(place, None)
+
+    def _spread(self, addresses: Iterable[VirtualAddress]) -> frozenset[Place]:
+        """A host answers on every interface for an address that it has on one: where each is guarded."""
+        return frozenset(
+            Place(name, address) for own, address in places(addresses) for name in self._interfaces | {own}
+        )
 
     # Classifiers.
 
@@ -213,7 +219,12 @@ class BpfGate:
         if index is None:
             return
         if guard is None:
-            guard = self._guards[interface] = self._adopted(interface, index) or self._made(interface, index)
+            guard = self._adopted(interface, index)
+            if guard is None:
+                guard = self._made(interface, index)
+            else:
+                self._note_left(interface, guard)
+            self._guards[interface] = guard
         for one in guard.keys - keys:
             bpf.map_delete(guard.deadlines, one)
         for one in keys - guard.keys:
@@ -262,6 +273,11 @@ class BpfGate:
         ours.close()
         log.info("%s: took over the gate of an earlier run", interface)
         return guard
+
+    def _note_left(self, interface: str, guard: _Guard) -> None:
+        for one in guard.keys:
+            (deadline,) = _U64.unpack(bpf.map_get(guard.deadlines, one, VALUE))
+            self._left[Place(interface, address(one))] = deadline
 
     def _attach(self, guard: _Guard) -> None:
         self._tc.add_clsact(guard.index)

@@ -21,10 +21,18 @@ class Base(IntEnum):
 
 
 class Meta(IntEnum):
-    """enum nft_meta_keys. PROTOCOL: the ethertype, 2 bytes in network order; L4PROTO: 1 byte."""
+    """enum nft_meta_keys. PROTOCOL: the ethertype, 2 bytes in network order; NFPROTO and L4PROTO: 1 byte."""
 
     PROTOCOL = 1
+    NFPROTO = 15
     L4PROTO = 16
+
+
+class End(IntEnum):
+    """enum nft_fib_flags: which address of a packet is looked up."""
+
+    SOURCE = 1
+    DESTINATION = 2
 
 
 class Verdict(IntEnum):
@@ -58,6 +66,11 @@ def is_in(name: str, register: int = 1) -> bytes:
     return _expression("lookup", text(1, name), _be32(2, register))
 
 
+def is_not_in(name: str, register: int = 1) -> bytes:
+    """Match if the register's value is not in a set."""
+    return _expression("lookup", text(1, name), _be32(2, register), _be32(5, _INVERTED))
+
+
 def look_up(name: str, register: int = 1) -> bytes:
     """Jump where a map says for the register's value; a value that is not in it does not match."""
     return _expression("lookup", text(1, name), _be32(2, register), _be32(3, 0))
@@ -66,6 +79,12 @@ def look_up(name: str, register: int = 1) -> bytes:
 def count(name: str) -> bytes:
     """Count the packet with a named counter."""
     return _expression("objref", _be32(1, _COUNTER), text(2, name))
+
+
+def is_local(end: End) -> tuple[bytes, ...]:
+    """Match if the packet's source or destination is an address of this host, on whatever interface."""
+    asked = _expression("fib", _be32(1, 1), _be32(2, _FIB_ADDRTYPE), _be32(3, end))
+    return asked, equals(struct.pack("=I", _RTN_LOCAL))
 
 
 def verdict(code: Verdict, chain: str | None = None) -> bytes:
@@ -88,3 +107,6 @@ def _be32(kind: int, value: int) -> bytes:
 
 _U32 = struct.Struct(">I")
 _COUNTER: Final = 1
+_INVERTED: Final = 1  # NFT_LOOKUP_F_INV
+_FIB_ADDRTYPE: Final = 3  # enum nft_fib_result
+_RTN_LOCAL: Final = 2  # linux/rtnetlink.h

@@ -1,6 +1,6 @@
-"""The gate by nftables: timed elements that the kernel lets end, whatever becomes of us. `layout` has the table.
+"""The gate by nftables: timed elements that the kernel lets end, whatever becomes of us. `layout` has the tables.
 
-Why it can not open late. A timeout is relative, and counts from when the kernel performs it: were it simply set to
+Why it cannot open late. A timeout is relative, and counts from when the kernel performs it: were it simply set to
 `until - now`, every delay between reading the clock and the kernel's reading it (we are stopped, preempted, waiting for
 memory inside the system call) would keep the gate open for as long past the deadline. So it is done in two batches:
 
@@ -11,39 +11,41 @@ memory inside the system call) would keep the gate open for as long past the dea
    does not reopen by renewal) and let the session pass by the new one. However late this comes, the end stands.
 
 Both take the same two system calls for one address or for a thousand: addresses point to a session, a session to a
-ticket. An incarnation, and each time that it opens the first group anew, has a session of its own, and no ticket
-is ever used twice: what an earlier session had open ends with the ticket that it has, and is taken over, address by
-address, as `open` points it to the new session.
+ticket, which is in each table. An incarnation, and each time that it opens the first group anew, has a session of its
+own, and no ticket is ever used twice: what an earlier session had open ends with the ticket that it has, and is taken
+over, address by address, as `open` points it to the new session. What was left open is read once, at the start.
 
-What others may do. On Linux 6.9 and later the table is owned: nobody else can change it while our socket is open
-(`nft flush ruleset` passes over it), it outlives us, and the next incarnation takes it over; between the two anyone
-who may use nftables can delete it. Before 6.9 anyone can at any time: then `hear` builds it anew, closed, and says
-`lost`; from the deletion until then everything passes.
+What others may do. On Linux 6.9 and later the tables are owned: nobody else can change them while our socket is open
+(`nft flush ruleset` passes over them), they outlive us, and the next incarnation takes them over; between the two
+anyone who may use nftables can delete them, unless somebody keeps the socket (`keeper`). Before 6.9 anyone can at any
+time: then `hear` builds them anew, closed, and says `lost`; from the deletion until then everything passes.
 
-What it does not hold. An interface that is renamed: from Linux 6.16 on chains hook the name (and come back with it by
-themselves), so that everything passes under the new one. Time in suspend, which the kernel's timeouts do not count: for
-that long it closes late. The eBPF gate holds both. Kernels without egress hooks (before Linux 5.16) do not have it.
+What it does not hold. A link-local address on an interface that is renamed: from Linux 6.16 on chains hook the name
+(and come back with it by themselves), so that everything passes under the new one. Time in suspend, which the kernel's
+timeouts do not count: for that long it closes late. What passes through this host in an address's name while the host
+does not have it, by another interface than the address's: a rule of address translation that names the address
+itself, or a connection translated before. Kernels without egress hooks (before Linux 5.16) do not have this gate.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import itertools
 import logging
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from haagent.adapters.gate import layout
-from haagent.adapters.gate import nfnetlink as nf
-from haagent.adapters.gate.layout import LEASE, SESSION, SHUT, TABLE
+from haagent.adapters.gate.layout import SESSION, SHUT, TABLES, Spot
 from haagent.adapters.gate.netlink import Message, NetlinkError
-from haagent.adapters.gate.nfnetlink import Element
+from haagent.adapters.gate.operations import Ref
 from haagent.adapters.gate.places import Groups, Place, places
+from haagent.adapters.gate.shape import Guarded
 from haagent.adapters.gate.table import Table
 from haagent.core.model import VirtualAddress
 from haagent.core.units import MS, Duration, Instant
@@ -61,7 +63,7 @@ EARLY: Final[Duration] = 2 * MS
 class NftGate:
     """The `Gate` port. Belongs to the network namespace of the thread that makes it, and to one thread at a time.
 
-    When `fileno` is readable, call `hear`. `lost` is told why the gate can not be relied on any more: it is there
+    When `fileno` is readable, call `hear`. `lost` is told why the gate cannot be relied on any more: it is there
     again, but all is closed, and `renew` says so until every group has been closed.
     """
 
@@ -73,49 +75,50 @@ class NftGate:
         owned: bool | None = None,
         opened: socket.socket | None = None,
     ) -> None:
-        """Take over the table that an earlier incarnation left, or make it.
+        """Take over the tables that an earlier incarnation left, or make them.
 
-        `owned`: whether the table is owned; by default, if the kernel can. `opened`: the socket by which an earlier
-        incarnation owned it, and others may still. Raises GateFailedError.
+        `owned`: whether the tables are owned; by default, if the kernel can. `opened`: the socket by which an earlier
+        incarnation owned them, and others may still. Raises GateFailedError.
         """
         self._lost = lost
         self._clock = clock
-        self._groups = Groups()
+        self._groups: Groups[Spot] = Groups()
         self._session: _Session | None = None
         self._tickets = _numbers()
+        now = clock()
         try:
             self._table = Table(owned, opened)
         except (OSError, NetlinkError) as error:
             raise GateFailedError(f"nftables: {error}") from error
+        self._left = _Left({spot: (chain, now + left * MS) for spot, (chain, left) in self._table.running.items()})
 
     @property
     def owned(self) -> bool:
-        """Whether nobody else can change the table."""
+        """Whether nobody else can change the tables."""
         return self._table.owned
 
     @property
     def owner(self) -> socket.socket:
-        """The socket that owns the table: as long as anybody has it open, nobody else can change it."""
+        """The socket that owns the tables: as long as anybody has it open, nobody else can change them."""
         return self._table.kernel.owner
 
     # The port.
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
-        """Have a gate for just these addresses, on their interfaces. Those that stay keep the state they have.
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str] = ()) -> None:  # noqa: ARG002
+        """Have a gate for just these addresses, on all interfaces. Those that stay keep the state they have.
 
         What is in the kernel is compared, so that chains which went with their interface come back. On kernels whose
-        hooks need the interface, one that does not exist has no gate; `open` refuses it.
+        hooks need the interface, an address on one that does not exist has no gate; `open` refuses it.
         """
-        wanted: dict[str, frozenset[bytes]] = {}
-        for place in places(addresses):
-            wanted[place.interface] = wanted.get(place.interface, frozenset()) | {place.address}
+        wanted = Guarded(places(addresses))
         with _failing("cannot protect"):
             if not self._table.hold(wanted, self._chain()):
                 self._session = None
-        kept = {Place(interface, address) for interface in wanted for address in wanted[interface]}
+        kept = layout.gates(wanted.places)
         self._groups.keep(kept)
+        self._left.keep(kept)
         if self._session is not None:
-            self._session = dataclasses.replace(self._session, places=self._session.places & kept)
+            self._session.spots &= kept
 
     def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
         """Let just these addresses of these groups pass until then, never longer, and with them all else that is open.
@@ -124,38 +127,39 @@ class NftGate:
         """
         by_group = {group: places(addresses) for group, addresses in groups.items()}
         those = frozenset[Place]().union(*by_group.values())
-        for place in those:
-            if place.address not in self._table.guarded.get(place.interface, ()):
-                raise GateFailedError(f"{place}: has no gate")
+        if missing := those - self._table.guarded.places:
+            raise GateFailedError(f"{min(missing)}: has no gate")
         if self._groups and self._session is None:
             raise GateClosedError("what was open has closed")
-        ticket = self._stage(until)
-        session = self._session
-        if session is None:
-            session = _Session(f"{SESSION}{ticket:08x}", ticket)
-            operations = [nf.add_chain(TABLE, session.chain)]
-        else:
-            operations = _forget(session)
-        fresh = those - session.places
-        operations += layout.session(session.chain, ticket) + _point(fresh, session.chain)
-        self._turn(operations, strict=session is self._session)
-        self._session = _Session(session.chain, ticket, session.places | fresh)
-        self._shut(self._groups.opened(by_group))
+        self._turn_to(until, layout.gates(those))
+        self._shut(self._groups.opened({group: frozenset(layout.gates(each)) for group, each in by_group.items()}))
 
     def renew(self, until: Instant) -> None:
         """Let all that is open pass until then. Raises GateClosedError if any of it had closed: then all is closed."""
         if not self._groups:
             return
-        session = self._session
-        if session is None:
+        if self._session is None:
             raise GateClosedError("what was open has closed")
-        ticket = self._stage(until)
-        self._turn([*_forget(session), *layout.session(session.chain, ticket)], strict=True)
-        self._session = dataclasses.replace(session, ticket=ticket)
+        self._turn_to(until, set())
 
     def close(self, groups: Iterable[str]) -> None:
         """Let nothing of these groups pass from now on. Closing what is closed is nothing."""
         self._shut(self._groups.closed(groups))
+
+    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
+        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
+        those = self._left.those(layout.gates(places(addresses)))
+        if those:
+            self._commit_shut(layout.point(those, SHUT) + self._left.take(those))
+
+    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
+        """By group: until when what an earlier incarnation left open stays open, for all of its addresses."""
+        now = self._clock()
+        found = {
+            group: min(map(self._left.end, layout.gates(places(addresses))), default=0)
+            for group, addresses in groups.items()
+        }
+        return {group: until for group, until in found.items() if until > now}
 
     # What the port does not have.
 
@@ -164,7 +168,7 @@ class NftGate:
         return self._table.news.fileno()
 
     def hear(self) -> None:
-        """Learn whether somebody else has changed the table; if so, build it anew, closed, and tell `lost`."""
+        """Learn whether somebody else has changed the tables; if so, build them anew, closed, and tell `lost`."""
         with _failing("cannot list the gate"):
             why = self._table.disturbance(self._chain())
         if why is None:
@@ -174,52 +178,13 @@ class NftGate:
             self._build()
         self._lost(why)
 
-    def sweep(self, addresses: Iterable[VirtualAddress]) -> None:
-        """Close those of these addresses that an earlier incarnation left open, and this one has not opened."""
-        those = places(addresses)
-        with _failing("cannot sweep"):
-            shape = layout.read(self._table.kernel)
-            if shape is None:
-                self._build()
-                return
-            mine = {SHUT, self._chain()}
-            jumps = {
-                Place(interface, address): jump
-                for interface in self._table.guarded
-                for address, jump in shape.guarded(interface).items()
-                if jump not in mine
-            }
-            swept = jumps.keys() & those
-            over = {jumps[place] for place in swept} - {jumps[place] for place in jumps.keys() - swept}
-            chains = [nf.delete_chain(TABLE, chain) for chain in sorted(over)]
-            if swept:
-                self._table.kernel.commit([*_point(swept, SHUT), *chains])
-
-    def left_until(self, groups: Mapping[str, Iterable[VirtualAddress]]) -> Mapping[str, Instant]:
-        """By group: until when what an earlier incarnation left open stays open, for all of its addresses.
-
-        By the ticket that ends first: which one a session passes by is not read, and each ends within its lease.
-        """
-        asked_at = self._clock()
-        with _failing("cannot list the gate"):
-            shape = layout.read(self._table.kernel)
-            left = [one.left for one in self._table.kernel.elements(TABLE, LEASE) if one.left is not None]
-        if shape is None or not left:
-            return {}
-        closed = {SHUT, self._chain()}
-        passing = {
-            Place(interface, address)
-            for interface in self._table.guarded
-            for address, jump in shape.guarded(interface).items()
-            if jump not in closed
-        }
-        until = asked_at + min(left) * MS
-        return {name: until for name, addresses in groups.items() if places(addresses) <= passing}
-
     def counters(self) -> Mapping[str, int]:
-        """Packets dropped since the table was made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""
+        """Packets dropped since the tables were made, by protocol: arp, ipv4, ipv6. Raises GateFailedError."""
+        counted: Counter[str] = Counter()
         with _failing("cannot read the counters"):
-            return self._table.kernel.counters(TABLE)
+            for table in TABLES:
+                counted.update(self._table.kernel.counters(table))
+        return counted
 
     def remove(self) -> None:
         """Have no gate any more: only when the kernel has none of the addresses. Then `leave`."""
@@ -228,7 +193,7 @@ class NftGate:
         self.leave()
 
     def leave(self) -> None:
-        """Let go: what is open ends at its time, and the next incarnation takes the table over."""
+        """Let go: what is open ends at its time, and the next incarnation takes the tables over."""
         self._table.close()
 
     # Tickets.
@@ -241,80 +206,117 @@ class NftGate:
             if timeout < 1:
                 break
             with _failing("cannot stage"):
-                self._table.kernel.commit(nf.add_elements(TABLE, LEASE, [Element(layout.key(ticket), timeout=timeout)]))
+                self._table.kernel.commit(layout.stage(ticket, timeout))
             # The kernel counted from an instant between these two readings.
             if self._clock() - asked_at <= SLACK - EARLY:
                 return ticket
         raise GateClosedError("too late: there is no time left to open for")
 
-    def _turn(self, operations: Sequence[Message], *, strict: bool) -> None:
-        """Commit; `strict`: the first operation deletes the old ticket, and its refusal says that we had closed."""
+    def _turn_to(self, until: Instant, spots: set[Spot]) -> None:
+        """Let what the session has open, and these, pass until then; begin a session if there is none."""
+        ticket = self._stage(until)
+        before = self._session
+        session = before or _Session(f"{SESSION}{ticket:08x}", ticket)
+        fresh = spots - session.spots
+        operations = (
+            layout.begin_session(session.chain)
+            if before is None
+            else layout.take_back(before.ticket) + layout.clear_session(before.chain)
+        )
+        operations += layout.fill_session(session.chain, ticket)
+        operations += layout.point(fresh, session.chain) + self._left.take(fresh)
         with _failing("cannot open"):
             try:
                 self._table.kernel.commit(operations)
             except NetlinkError as error:
-                if not strict or error.number != errno.ENOENT or error.at != 0:
+                # The old ticket is taken back first, in each table: it was over.
+                if before is None or error.number != errno.ENOENT or error.at >= len(TABLES):
                     raise
                 self._end_session()
                 raise GateClosedError("it had closed before it was renewed") from error
+        session.ticket = ticket
+        session.spots |= fresh
+        self._session = session
 
-    def _shut(self, those: Iterable[Place]) -> None:
-        """Close places that no group has open any more; the session ends with the last group."""
+    def _shut(self, those: Iterable[Spot]) -> None:
+        """Close what no group has open any more; the session ends with the last group."""
         session = self._session
         if session is None:
             return
         if not self._groups:
             self._end_session()
             return
-        shut = session.places & set(those)
+        shut = session.spots & set(those)
         if shut:
-            self._commit_shut(_point(shut, SHUT))
-            self._session = dataclasses.replace(session, places=session.places - shut)
+            self._commit_shut(layout.point(shut, SHUT))
+            session.spots -= shut
 
     def _chain(self) -> str | None:
         return None if self._session is None else self._session.chain
 
     def _build(self) -> None:
-        """The table anew, with all of it closed."""
+        """The tables anew, with all closed."""
         self._session = None
+        self._left.keep(())
         self._table.build(self._table.guarded)
 
     def _end_session(self) -> None:
         """Close all that this incarnation has open. Its last ticket, if it still runs, lets nothing pass any more."""
         session, self._session = self._session, None
         if session is not None:
-            self._commit_shut([*_point(session.places, SHUT), nf.delete_chain(TABLE, session.chain)])
+            chains = [(table, session.chain) for table in TABLES]
+            self._commit_shut(layout.point(session.spots, SHUT) + layout.end_sessions(chains))
 
     def _commit_shut(self, operations: Sequence[Message]) -> None:
         with _failing("cannot close"):
             try:
                 self._table.kernel.commit(operations)
             except NetlinkError as error:
-                # Somebody changed the table, or took it away: what is to be closed is closed all the same.
-                log.warning("cannot close what should be open (%s): building the table anew, closed", error)
+                # Somebody changed the tables, or took them away: what is to be closed is closed all the same.
+                log.warning("cannot close what should be open (%s): building the tables anew, closed", error)
                 self._build()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Session:
-    """A chain, the ticket that it lets pass by, and the places that point to it."""
+    """A chain in every table, the ticket that it lets pass by, and what points to it."""
 
     chain: str
     ticket: int
-    places: frozenset[Place] = frozenset()
+    spots: set[Spot] = field(default_factory=set[Spot])
 
 
-def _forget(session: _Session) -> list[Message]:
-    """Delete the ticket, which must run still, and the rule that lets pass by it."""
-    old = Element(layout.key(session.ticket))
-    return [*nf.delete_elements(TABLE, LEASE, [old]), nf.delete_rules(TABLE, session.chain)]
+class _Left:
+    """What an earlier incarnation left open: each with the chain of its session, and when its ticket ends."""
 
+    def __init__(self, left: dict[Spot, tuple[str, Instant]]) -> None:
+        self._left = left
+        self._chains = Counter((spot.table, chain) for spot, (chain, _) in left.items())
 
-def _point(those: Iterable[Place], chain: str) -> list[Message]:
-    by_interface: dict[str, list[bytes]] = {}
-    for place in those:
-        by_interface.setdefault(place.interface, []).append(place.address)
-    return [m for interface, addresses in by_interface.items() for m in layout.point(interface, addresses, chain)]
+    def those(self, spots: Iterable[Spot]) -> set[Spot]:
+        """Which of these it is."""
+        return {spot for spot in spots if spot in self._left}
+
+    def end(self, spot: Spot) -> Instant:
+        """When it ends; 0: it is not left open."""
+        return self._left[spot][1] if spot in self._left else 0
+
+    def keep(self, spots: Iterable[Spot]) -> None:
+        """Forget all but these: they are not guarded any more."""
+        kept = set(spots)
+        self._left = {spot: each for spot, each in self._left.items() if spot in kept}
+        self._chains = Counter((spot.table, chain) for spot, (chain, _) in self._left.items())
+
+    def take(self, spots: Iterable[Spot]) -> list[Message]:
+        """These are pointed elsewhere: what deletes the chains to which nothing points after that."""
+        over: set[tuple[Ref, str]] = set()
+        for spot in spots:
+            if spot in self._left:
+                chain = (spot.table, self._left.pop(spot)[0])
+                self._chains[chain] -= 1
+                if not self._chains[chain]:
+                    over.add(chain)
+        return layout.end_sessions(sorted(over))
 
 
 def _numbers() -> Iterator[int]:

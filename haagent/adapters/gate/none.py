@@ -18,7 +18,7 @@ from haagent.core.units import Instant
 class NoGate:
     """The `Gate` port, with everything always passing."""
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str] = ()) -> None:
         """Nothing is protected."""
 
     def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:

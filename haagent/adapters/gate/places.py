@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from haagent.core.model import VirtualAddress
 
@@ -25,44 +25,51 @@ def places(addresses: Iterable[VirtualAddress]) -> frozenset[Place]:
     return frozenset(Place(each.interface, each.address) for each in addresses)
 
 
-class Groups:
-    """The groups that are open, each with its places; a place may be in several.
+T = TypeVar("T")
 
-    Places are counted: what a change costs depends on the groups that change, not on all that is open.
+
+class Groups(Generic[T]):
+    """The groups that are open, each with what it has open; a thing may be of several groups.
+
+    Things are counted: what a change costs depends on the groups that change, not on all that is open.
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, frozenset[Place]] = {}
-        self._count: Counter[Place] = Counter()
+        self._open: dict[str, frozenset[T]] = {}
+        self._count: Counter[T] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def places(self) -> set[Place]:
+    def all(self) -> Iterable[T]:
         """All that is open."""
-        return set(self._count)
+        return self._count.keys()
 
-    def opened(self, groups: Mapping[str, frozenset[Place]]) -> set[Place]:
-        """These groups have just these places now; return what of them nobody has any more."""
+    def has(self, one: T) -> bool:
+        """Whether any group has this open."""
+        return one in self._count
+
+    def opened(self, groups: Mapping[str, frozenset[T]]) -> set[T]:
+        """These groups have just these open now; return what of them nobody has any more."""
         gone = self.closed(groups)
         self._open.update(groups)
         for those in groups.values():
             self._count.update(those)
-        return {place for place in gone if place not in self._count}
+        return {one for one in gone if one not in self._count}
 
-    def closed(self, groups: Iterable[str]) -> set[Place]:
-        """These groups have none any more; return what of them nobody has any more."""
-        gone: set[Place] = set()
+    def closed(self, groups: Iterable[str]) -> set[T]:
+        """These groups have nothing open any more; return what of them nobody has any more."""
+        gone: set[T] = set()
         for group in groups:
-            for place in self._open.pop(group, ()):
-                self._count[place] -= 1
-                if not self._count[place]:
-                    del self._count[place]
-                    gone.add(place)
+            for one in self._open.pop(group, ()):
+                self._count[one] -= 1
+                if not self._count[one]:
+                    del self._count[one]
+                    gone.add(one)
         return gone
 
-    def keep(self, those: Iterable[Place]) -> None:
-        """Forget all places but those."""
+    def keep(self, those: Iterable[T]) -> None:
+        """Forget all but those."""
         kept = frozenset(those)
         self._open = {group: mine & kept for group, mine in self._open.items()}
-        self._count = Counter(place for mine in self._open.values() for place in mine)
+        self._count = Counter(one for mine in self._open.values() for one in mine)

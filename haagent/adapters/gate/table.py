@@ -1,4 +1,4 @@
-"""The nftables gate's table in the kernel: taken over or made, compared with what shall be guarded, and watched."""
+"""The nftables gate's tables in the kernel: taken over or made, compared with what shall be guarded, and watched."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Mapping
 from typing import Final
 
-from haagent.adapters.gate import layout
+from haagent.adapters.gate import layout, shape
 from haagent.adapters.gate import nfnetlink as nf
-from haagent.adapters.gate.layout import COMMENT, TABLE, Shape
+from haagent.adapters.gate.layout import COMMENT, TABLE, TABLES, Spot
 from haagent.adapters.gate.netlink import NETLINK_NETFILTER, Message, NetlinkError, News, OverrunError
-from haagent.adapters.gate.nfnetlink import Change, Generation, TableFlags
+from haagent.adapters.gate.nfnetlink import Change, Generation
+from haagent.adapters.gate.operations import TableFlags
+from haagent.adapters.gate.shape import Guarded, Shape
 
 OWNED: Final = TableFlags.OWNER | TableFlags.PERSIST
 
-Guarded = Mapping[str, frozenset[bytes]]
-"""Packed addresses, by interface."""
-
 
 class Table:
-    """The table `haagent`. `guarded`: what it guards. All raise NetlinkError."""
+    """The tables `haagent`, changed as one. All raise NetlinkError.
+
+    `guarded`: what they guard; `running`: what was open when they were taken over, with its session and how many
+    milliseconds it had.
+    """
 
     def __init__(self, owned: bool | None, opened: socket.socket | None = None) -> None:
         """Take over what an earlier incarnation left, if it is whole; else make it, with nothing in it.
 
-        `owned`: whether to own it; None: if the kernel can. `opened`: the socket that may own it already.
+        `owned`: whether to own it; None: if the kernel can. `opened`: the netlink socket that may own it already.
         """
-        self.guarded: Guarded = {}
+        self.guarded = Guarded()
+        self.running: dict[Spot, tuple[str, int]] = {}
+        self._asked = Guarded()
         with contextlib.ExitStack() as undo:
             self.news = News(NETLINK_NETFILTER, (nf.NFNLGRP_NFTABLES,))
             undo.callback(self.news.close)
@@ -48,24 +52,25 @@ class Table:
 
         `session`: the chain that stays even if no address jumps to it.
         """
-        shape = self._read()
-        if shape is None:
+        if wanted == self._asked and self._hooked():
+            return True
+        there = shape.read(self.kernel)
+        if there is None:
             self.build(wanted)
             return False
-        self._commit(wanted, lambda those: _changes(shape, those, session))
+        self._commit(wanted, there, session, [])
         return True
 
     def build(self, wanted: Guarded) -> None:
         """Make it anew in one batch, all closed."""
-        old = [nf.delete_table(TABLE)] if TABLE in self.kernel.tables() else []
-        start = [*old, nf.add_table(TABLE, self._flags, COMMENT), *layout.frame()]
-        nothing = Shape({}, frozenset(), {})
-        self._commit(wanted, lambda those: [*start, *_changes(nothing, those, None)])
+        start = [*self._delete(), *(table.add_table(self._flags, COMMENT) for table in TABLES), *layout.frame()]
+        self._commit(wanted, Shape(), None, start)
+        self.running = {}
 
     def remove(self) -> None:
-        """Delete it, if it is there."""
-        if TABLE in self.kernel.tables():
-            self.kernel.commit([nf.delete_table(TABLE)])
+        """Delete what is there of it."""
+        if operations := self._delete():
+            self.kernel.commit(operations)
 
     def close(self) -> None:
         """Let go of it: it stays, and nobody owns it."""
@@ -73,7 +78,7 @@ class Table:
         self.news.close()
 
     def disturbance(self, session: str | None) -> str | None:
-        """Who changed our table since we last looked, if it was not us and not the kernel by itself."""
+        """Who changed our tables since we last looked, if it was not us and not the kernel by itself."""
         strangers: set[int] = set()
         names: dict[int, str] = {}
         overrun = False
@@ -81,8 +86,9 @@ class Table:
             try:
                 for message in self.news.read():
                     match nf.change(message):
-                        case Change(table=layout.TABLE, portid=portid) if portid not in (0, self.kernel.portid):
-                            strangers.add(portid)
+                        case Change(family=family, table=name, portid=portid):
+                            if (family, name) in TABLES and portid not in (0, self.kernel.portid):
+                                strangers.add(portid)
                         case Generation(pid, process, portid):
                             names[portid] = f"{process} (pid {pid})"
                         case _:
@@ -92,29 +98,29 @@ class Table:
             else:
                 break
         if strangers:
-            return f"the table {TABLE} was changed by {names.get(min(strangers), 'somebody')}"
-        return f"the table {TABLE} was changed, unseen" if overrun and not self._whole(session) else None
+            return f"the tables {TABLE} were changed by {names.get(min(strangers), 'somebody')}"
+        return f"the tables {TABLE} were changed, unseen" if overrun and not self._whole(session) else None
 
     def _take(self, owned: bool | None) -> None:
         """Own what is there, if it is ours and whole; else make it."""
         self._flags = OWNED if owned is None or owned else TableFlags.NONE
-        there = self.kernel.tables().get(TABLE)
-        if there is not None and there.comment == COMMENT and self._adopt():
+        there = {(each.family, each.name): each.comment for each in self.kernel.tables()}
+        if all(there.get(table) == COMMENT for table in TABLES) and self._adopt():
             return
         try:
-            self.build({})
+            self.build(Guarded())
         except NetlinkError as error:
             if owned is not None or error.number not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
             self._flags = TableFlags.NONE
-            self.build({})
+            self.build(Guarded())
 
     def _adopt(self) -> bool:
-        """Whether the table is ours from now on. One that nobody owned can not become owned (EOPNOTSUPP)."""
+        """Whether the tables are ours from now on. One that nobody owned can not become owned (EOPNOTSUPP)."""
         give_up = time.monotonic() + _TAKE_PATIENCE
         while True:
             try:
-                self.kernel.commit([nf.add_table(TABLE, self._flags, COMMENT)])
+                self.kernel.commit([table.add_table(self._flags, COMMENT) for table in TABLES])
             except NetlinkError as error:
                 if error.number in (errno.EINVAL, errno.EOPNOTSUPP):
                     return False
@@ -123,61 +129,49 @@ class Table:
                     raise
                 time.sleep(0.005)
             else:
-                return layout.read(self.kernel) is not None
+                break
+        there = shape.read(self.kernel)
+        if there is None:
+            return False
+        self.running = there.running()
+        return True
 
-    def _read(self) -> Shape | None:
-        return layout.read(self.kernel) if TABLE in self.kernel.tables() else None
+    def _delete(self) -> list[Message]:
+        there = {(each.family, each.name) for each in self.kernel.tables()}
+        return [table.delete_table() for table in TABLES if table in there]
 
-    def _commit(self, wanted: Guarded, changes: Callable[[Guarded], list[Message]]) -> None:
+    def _commit(self, wanted: Guarded, there: Shape, session: str | None, start: list[Message]) -> None:
         """Commit the changes; where the kernel refuses chains of interfaces that do not exist, without those."""
-        those = dict(wanted)
+        self._asked, those = Guarded(), wanted
         while True:
             try:
-                operations = changes(those)
+                operations = [*start, *shape.changes(there, those, session)]
                 if operations:
                     self.kernel.commit(operations)
             except NetlinkError as error:
-                missing = those.keys() - _interfaces()
+                missing = those.interfaces() - _interfaces()
                 if error.number != errno.ENOENT or not missing:
                     raise
-                those = {name: mine for name, mine in those.items() if name not in missing}
+                those = those.on(those.interfaces() - missing)
             else:
-                self.guarded = those
+                self._asked, self.guarded = wanted, those
                 return
 
+    def _hooked(self) -> bool:
+        """Whether all is there that was asked for, and its chains: those of an interface may have gone with it."""
+        if self.guarded != self._asked:
+            return False
+        try:
+            chains = self.kernel.chains(layout.NETDEV)
+        except NetlinkError:
+            return False
+        return all(
+            chain.name in chains for each in self.guarded.interfaces() for chain in layout.interface_chains(each)
+        )
+
     def _whole(self, session: str | None) -> bool:
-        shape = self._read()
-        return shape is not None and not _changes(shape, self.guarded, session)
-
-
-def _changes(shape: Shape, wanted: Guarded, session: str | None) -> list[Message]:
-    """What makes the table hold just this."""
-    operations: list[Message] = []
-    for interface in sorted(shape.interfaces() - wanted.keys()):
-        operations += layout.delete_hooks(interface, shape) + layout.delete_maps(interface, shape)
-    for interface, addresses in sorted(wanted.items()):
-        mapped = shape.mapped(interface)
-        hooked = mapped and shape.hooked(interface)
-        if not hooked:
-            operations += layout.delete_hooks(interface, shape)
-        if not mapped:
-            operations += layout.delete_maps(interface, shape) + layout.maps(interface)
-        there = set(shape.guarded(interface)) if mapped else set[bytes]()
-        operations += layout.delete(interface, there - addresses) + layout.add(interface, addresses - there)
-        if not hooked:
-            operations += layout.hooks(interface)
-    return operations + _abandoned(shape, wanted, session)
-
-
-def _abandoned(shape: Shape, wanted: Guarded, session: str | None) -> list[Message]:
-    """Delete the sessions that no address points to any more."""
-    used = {
-        jump
-        for interface, addresses in wanted.items()
-        for address, jump in shape.guarded(interface).items()
-        if address in addresses
-    }
-    return [nf.delete_chain(TABLE, name) for name in sorted(shape.sessions() - used - {session})]
+        there = shape.read(self.kernel)
+        return there is not None and not shape.changes(there, self.guarded, session)
 
 
 def _interfaces() -> set[str]:

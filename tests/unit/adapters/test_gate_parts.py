@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from haagent.adapters.gate import BpfGate, NftGate, NoGate, bpf_program, netlink, table, tc
 from haagent.adapters.gate import nfnetlink as nf
 from haagent.adapters.gate.netlink import Message
+from haagent.adapters.gate.operations import Element, Family, Ref, TableFlags
 from haagent.adapters.gate.places import Groups, Place, places
+from haagent.adapters.gate.shape import Guarded
 from haagent.core.model import VirtualAddress
 from haagent.runtime.ports import Gate
 
 GATES: tuple[type[Gate], ...] = (NftGate, BpfGate, NoGate)
 """For the type checker: all implement the port."""
 
+TABLE = Ref(Family.NETDEV, "t")
 A, B, C = (Place("eth0", bytes((10, 0, 0, n))) for n in range(3))
 
 
@@ -58,7 +61,10 @@ def test_a_message_of_any_kind_with_garbage_inside(kind: int, body: bytes):
 def test_garbage_inside_whole_attributes(key: bytes, data: bytes, rest: bytes):
     element = netlink.nested(1, netlink.attribute(1, key), netlink.attribute(2, data), netlink.attribute(5, rest))
     nf._element(element)
-    nf._table({1: key, 2: data, 6: rest, 7: key})
+    told = b"".join(netlink.attribute(kind, value) for kind, value in ((1, key), (2, data), (6, rest), (7, key)))
+    nf._table(Message(0, 0, bytes(4) + told))
+    nf._rule(netlink.nested(1, netlink.text(1, "immediate"), netlink.attribute(2, data)))
+    nf._rule(data)
     nf._devices({3: key, 4: data})
 
 
@@ -72,17 +78,17 @@ def test_a_message_that_is_cut_off_is_none(body: bytes, cut: int):
 
 
 def test_timeouts_are_milliseconds_big_endian_and_numbers_of_marks_are_not_swapped():
-    (message,) = nf.add_elements("t", "s", [nf.Element(b"\x01\x02\x03\x04", timeout=1500)])
+    (message,) = TABLE.add_elements("s", [Element(b"\x01\x02\x03\x04", timeout=1500)])
     assert struct.pack(">Q", 1500) in message.body
     assert b"\x01\x02\x03\x04" in message.body
-    assert nf._element(netlink.attributes(netlink.attributes(message.body[4:])[3])[1]) == nf.Element(
+    assert nf._element(netlink.attributes(netlink.attributes(message.body[4:])[3])[1]) == Element(
         b"\x01\x02\x03\x04", timeout=1500
     )
 
 
 def test_many_elements_are_split_into_messages_that_an_attribute_can_hold():
-    elements = [nf.Element(bytes(12) + n.to_bytes(4), jump="session-0123456789abcdef") for n in range(5000)]
-    made = nf.add_elements("t", "s", elements)
+    elements = [Element(bytes(12) + n.to_bytes(4), jump="session-0123456789abcdef") for n in range(5000)]
+    made = TABLE.add_elements("s", elements)
     assert all(len(message.body) < 0xFFFF for message in made)
     listed = [one for m in made for _, one in netlink.attribute_list(netlink.attributes(m.body[4:])[3])]
     assert [nf._element(one) for one in listed] == elements
@@ -94,8 +100,8 @@ class KernelWithoutWaitingHooks:
     def __init__(self) -> None:
         self.committed: list[list[Message]] = []
 
-    def tables(self) -> dict[str, nf.Table]:
-        return {}
+    def tables(self) -> list[nf.Table]:
+        return []
 
     def commit(self, operations: list[Message]) -> None:
         if any(b"gone0" in operation.body for operation in operations):
@@ -106,9 +112,9 @@ class KernelWithoutWaitingHooks:
 def test_an_interface_that_does_not_exist_has_no_gate_where_hooks_need_it():
     held = table.Table.__new__(table.Table)
     held.kernel = kernel = KernelWithoutWaitingHooks()  # pyright: ignore[reportAttributeAccessIssue]
-    held._flags = nf.TableFlags.NONE
-    held.build({"lo": frozenset((A.address,)), "gone0": frozenset((B.address,))})
-    assert held.guarded == {"lo": frozenset((A.address,))}
+    held._flags = TableFlags.NONE
+    held.build(Guarded(frozenset((Place("lo", A.address), Place("gone0", B.address)))))
+    assert held.guarded.places == {Place("lo", A.address)}
     assert len(kernel.committed) == 1
     assert not held.owned
 
@@ -117,17 +123,19 @@ def test_an_interface_that_does_not_exist_has_no_gate_where_hooks_need_it():
 
 
 def test_what_another_group_has_too_is_not_gone():
-    groups = Groups()
+    groups: Groups[Place] = Groups()
     assert not groups
     assert groups.opened({"one": frozenset((A, B))}) == set()
     assert groups.opened({"two": frozenset((B, C))}) == set()
     assert groups.closed(["one"]) == {A}
-    assert groups.places() == {B, C}
+    assert set(groups.all()) == {B, C}
+    assert groups.has(B)
+    assert not groups.has(A)
     assert groups.opened({"two": frozenset((C,))}) == {B}
     assert groups.closed(["unknown"]) == set()
     groups.keep([A])
     assert groups
-    assert groups.places() == set()
+    assert set(groups.all()) == set()
     assert groups.closed(["two"]) == set()
     assert not groups
 

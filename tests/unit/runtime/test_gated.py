@@ -35,7 +35,7 @@ class World:
         self.refuse: dict[str, Exception] = {}
         self.gated = GatedKernel(self, _Gate(self), self, self.delivered.append, GRACE)
         self.gated.protect({"web": (VIP,), "db": (OTHER,)}, ["eth0", "eth1"])
-        assert self.take() == ["protect 100@eth0 100@eth1 101@eth0 101@eth1"]
+        assert self.take() == ["protect 100@eth0 101@eth0 at least on eth0 eth1"]
 
     def does(self, *effects: InstallAddresses | RemoveAddresses | ExtendAddresses) -> list[str]:
         """The effects of one event, and what came of them."""
@@ -82,8 +82,8 @@ class _Gate:
     def __init__(self, world: World) -> None:
         self._note = world.note
 
-    def protect(self, addresses: Iterable[VirtualAddress]) -> None:
-        self._note(f"protect {_names(addresses)}")
+    def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str]) -> None:
+        self._note(f"protect {_names(addresses)} at least on {' '.join(sorted(interfaces))}")
 
     def open(self, groups: Mapping[str, Iterable[VirtualAddress]], until: Instant) -> None:
         named = " ".join(f"{group} {_names(addresses)}" for group, addresses in groups.items())
@@ -115,16 +115,16 @@ def _names(addresses: Iterable[VirtualAddress]) -> str:
 
 def test_what_is_held_was_opened_first_and_is_closed_first():
     world = World()
-    assert world.does(INSTALL) == ["open web 100@eth0 100@eth1 until 1000", "arm 1250", "install 3"]
+    assert world.does(INSTALL) == ["open web 100@eth0 until 1000", "arm 1250", "install 3"]
     assert world.does(EXTEND) == ["renew until 1250", "arm 1500", "extend"]
     assert world.does(REMOVE) == ["close web", "disarm", "remove 4"]
     assert world.delivered == []
 
 
-def test_what_an_earlier_incarnation_held_is_asked_about_on_every_interface_or_taken_for_closed():
+def test_what_an_earlier_incarnation_held_is_asked_about_by_group_or_taken_for_closed():
     world = World()
     assert world.gated.left_until() == {"db": 700 * MS}
-    assert world.take() == ["left web:100@eth0 100@eth1 db:101@eth0 101@eth1"]
+    assert world.take() == ["left web:100@eth0 db:101@eth0"]
     world.refuse["left"] = GateFailedError("no such table")
     assert world.gated.left_until() == {}
 
@@ -135,7 +135,7 @@ def test_a_lease_that_runs_while_nothing_is_held_needs_no_gate():
 
 def test_what_an_earlier_incarnation_left_of_a_group_is_closed_before_it_is_removed():
     """Of this group only: of another it may be about to be adopted."""
-    assert World().does(REMOVE) == ["sweep 100@eth0 100@eth1", "disarm", "remove 4"]
+    assert World().does(REMOVE) == ["sweep 100@eth0", "disarm", "remove 4"]
 
 
 def test_the_timer_runs_until_the_last_group_is_given_up():
@@ -149,7 +149,7 @@ def test_the_timer_runs_until_the_last_group_is_given_up():
 def test_no_gate_no_address(error: Exception):
     world = World()
     world.refuse["open"] = error
-    assert world.does(INSTALL) == ["open web 100@eth0 100@eth1 until 1000"]
+    assert world.does(INSTALL) == ["open web 100@eth0 until 1000"]
     assert world.delivered == [KernelFailed("web", 3, f"gate: {error}")]
 
 
@@ -183,7 +183,7 @@ def test_many_groups_are_opened_by_one_call_and_closed_by_one():
     world = World()
     opened = world.does(INSTALL, InstallAddresses("db", 1, (OTHER,), until=1000 * MS))
     assert opened == [
-        "open web 100@eth0 100@eth1 db 101@eth0 101@eth1 until 1000",
+        "open web 100@eth0 db 101@eth0 until 1000",
         "arm 1250",
         "install 3",
         "install 1",
@@ -199,14 +199,14 @@ def test_what_closes_does_not_wait_for_what_opens():
     assert world.gated.flush(opening=False)
     assert world.take() == ["close web", "disarm", "remove 4"]
     assert not world.gated.flush()
-    assert world.take() == ["open db 101@eth0 101@eth1 until 1000", "arm 1250", "install 1"]
+    assert world.take() == ["open db 101@eth0 until 1000", "arm 1250", "install 1"]
 
 
 def test_what_is_given_up_before_it_was_opened_is_never_opened():
     world = World()
     world.gated.install(INSTALL)
     assert world.gated.flush(opening=False)
-    assert world.does(REMOVE) == ["sweep 100@eth0 100@eth1", "disarm", "remove 4"]
+    assert world.does(REMOVE) == ["sweep 100@eth0", "disarm", "remove 4"]
     assert world.delivered == [KernelFailed("web", 3, "superseded")]
     assert world.does() == []
 
@@ -217,7 +217,7 @@ def test_what_waits_to_be_opened_ends_with_all_else_that_is_owned(until: int):
     world = World()
     world.gated.install(INSTALL)
     world.gated.extend(ExtendAddresses(until * MS))
-    assert world.does() == [f"open web 100@eth0 100@eth1 until {until}", f"arm {until + 250}", "install 3"]
+    assert world.does() == [f"open web 100@eth0 until {until}", f"arm {until + 250}", "install 3"]
 
 
 def test_a_crowd_is_opened_in_bites():
@@ -234,5 +234,5 @@ def test_one_group_that_has_no_gate_keeps_no_other_closed():
     world = World()
     world.refuse["open web"] = GateFailedError("web has no gate")
     db = InstallAddresses("db", 1, (OTHER,), until=1000 * MS)
-    assert world.does(INSTALL, db)[-3:] == ["open db 101@eth0 101@eth1 until 1000", "arm 1250", "install 1"]
+    assert world.does(INSTALL, db)[-3:] == ["open db 101@eth0 until 1000", "arm 1250", "install 1"]
     assert world.delivered == [KernelFailed("web", 3, "gate: web has no gate")]
