@@ -187,7 +187,7 @@ class Pump:
             return
         (self._urgent if _is_urgent(event) else self._waiting).append(event)
         if len(self._waiting) + len(self._urgent) > WAITING_MOST:
-            self._fail(f"{WAITING_MOST} events wait, the next is {self._waiting[0]}")
+            self._fail(f"{WAITING_MOST} events wait, the next is {(self._urgent or self._waiting)[0]}")
         elif not self._busy:
             self._drain()
 

@@ -478,7 +478,7 @@ def test_an_endless_queue_is_a_fault():
 
         world.on = flood
         pump.deliver(StopRequested())
-        assert "events wait" in pump.failed.result()
+        assert pump.failed.result() == f"{WAITING_MOST} events wait, the next is {TimePassed()}"
 
     with_pump(mind, world, body)
     assert len(mind.fed) == 2
