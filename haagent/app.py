@@ -176,7 +176,8 @@ class _Agent:
         """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError: it can not be."""
         rules = self._node.rules
         # First the sweep: what is no longer configured must be gone before the gate lets go of it.
-        await self.netlink.start(*_kernel_scope(rules), adopt=self._config.gate is not GateKind.NONE)
+        adopt = self._config.gate is not GateKind.NONE
+        await self.netlink.start(*_kernel_scope(rules), _sources(rules), adopt=adopt)
         self._protect(rules)
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
@@ -210,7 +211,7 @@ class _Agent:
     def configure(self, rules: Rules) -> None:
         """Let gate, sockets and netlink follow what the node goes by now."""
         self._protect(rules)
-        self.netlink.configure(*_kernel_scope(rules))
+        self.netlink.configure(*_kernel_scope(rules), _sources(rules))
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
 
@@ -381,6 +382,11 @@ def _kernel_scope(rules: Rules) -> tuple[set[str], dict[str, tuple[VirtualAddres
     groups = rules.groups.items()
     interfaces = {interface for _, group in groups for interface in used(group)}
     return interfaces, {name: tuple(a for r in group.routers for a in r.addresses) for name, group in groups}
+
+
+def _sources(rules: Rules) -> set[bytes]:
+    """The sources that the file has adverts come from."""
+    return {each.source for group in rules.groups.values() for each in group.routers if each.source is not None}
 
 
 def _removed(left: list[str]) -> str:

@@ -32,6 +32,7 @@ _ADVICE: Final = {
     "name-in-use": "give one of the two hosts another node name",
     "adverts-lost": "look at the network between the nodes: multicast, firewall (protocol 112)",
     "stranger": "find it by its address; see MIGRATING if it is keepalived",
+    "address-foreign": "take it out of this host's configuration: haagent removes only what it put there itself",
     "address-elsewhere": "find it by its MAC address: another node whose groups are named otherwise, a host, a forger",
     "addresses-differ": "reload the node whose file is behind",
     "drain-waits": "make another node fit, or leave it there",
@@ -160,7 +161,7 @@ def _alarms(status: Status) -> Iterator[Finding]:
     for alarm in status.self.alarms:
         if alarm.kind in _SAID:
             continue
-        say = _wrong if alarm.kind == "address-elsewhere" else _warning
+        say = _wrong if alarm.kind in ("address-elsewhere", "address-foreign") else _warning
         advice = _ADVICE.get(alarm.kind, "the log tells when it began")
         if alarm.kind == "etcd-silent":
             advice = _cure(status) or advice

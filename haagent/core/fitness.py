@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from haagent.core.model import GroupRules, InterfaceChanged, RouterRules
@@ -35,10 +35,13 @@ def unseen(group: GroupRules, interfaces: Interfaces) -> bool:
     return not used(group) <= interfaces.keys()
 
 
-def faults(group: GroupRules, interfaces: Interfaces) -> tuple[str, ...]:
-    """Why this node must not own the group, by name; empty when it may."""
+def faults(group: GroupRules, interfaces: Interfaces, missing: Container[bytes] = ()) -> tuple[str, ...]:
+    """Why this node must not own the group, by name; empty when it may. `missing`: sources that this host has not.
+
+    Without its source an owner cannot send adverts, and a keepalived beside it would become a second master.
+    """
     found = [_interface_fault(name, interfaces) for name in sorted(used(group))]
-    found += [_source_fault(router, interfaces) for router in group.routers]
+    found += [_source_fault(router, interfaces, missing) for router in group.routers]
     return tuple(dict.fromkeys(fault for fault in found if fault))
 
 
@@ -49,7 +52,9 @@ def _interface_fault(name: str, interfaces: Interfaces) -> str:
     return "" if interface.up else f"interface {name} is down or absent"
 
 
-def _source_fault(router: RouterRules, interfaces: Interfaces) -> str:
+def _source_fault(router: RouterRules, interfaces: Interfaces, missing: Container[bytes]) -> str:
+    if router.source is not None and router.source in missing:
+        return f"unicast_source {text(router.source)} is not an address of this host"
     interface = interfaces.get(router.interface)
     if interface is None or not interface.up or source(router, interfaces) is not None:
         return ""

@@ -13,10 +13,11 @@ from haagent.core.units import Instant
 
 
 class Membership:
-    """Keeps the interfaces as they are, each group's faults and standing, and the member key."""
+    """Keeps the interfaces, the sources that are missing, each group's faults and standing, and the member key."""
 
     def __init__(self, context: Context) -> None:
         self.interfaces: dict[str, InterfaceChanged] = {}
+        self.missing: frozenset[bytes] = frozenset()
         self.faults: dict[str, tuple[str, ...]] = {}
         self.standings: dict[str, Standing] = {}
         self._context = context
@@ -29,7 +30,7 @@ class Membership:
 
         A drained node has no faults, but can not own; one that is damped stands last.
         """
-        faults = (*banned, *fitness.faults(group, self.interfaces))
+        faults = (*banned, *fitness.faults(group, self.interfaces, self.missing))
         self.faults[group.name] = faults
         unfit = bool(faults) or self._context.rules.node in self._context.view.orders.drained
         self.standings[group.name] = fitness.standing(group, self.interfaces, unfit, damped)

@@ -14,6 +14,8 @@ from haagent.core.asking import Ask
 from haagent.core.asking import Asking as Asking  # noqa: PLC0414 - a word of this vocabulary, too
 from haagent.core.fence import Fence, FenceConfirmed, FenceRefused, FenceTimedOut
 from haagent.core.heartbeat import HeartbeatReceived, Meet, PromiseReceived, SendHeartbeat, SendPromise
+from haagent.core.host import HostAddresses, InterfaceChanged
+from haagent.core.host import VirtualAddress as VirtualAddress  # noqa: PLC0414 - a word of this vocabulary, too
 from haagent.core.planned import NEVER_DAMPED, Damping, WallClockRead, WindowChanged
 from haagent.core.reach import ReachReported, Unreachable
 from haagent.core.records import Guard, Key, Put, Revision, Seen
@@ -27,15 +29,6 @@ class Strangers(StrEnum):
 
     ALARM = "alarm"
     YIELD = "yield"
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualAddress:
-    """An address to hold: packed (4 or 16 bytes), with its prefix length, on an interface."""
-
-    address: bytes
-    prefix: int
-    interface: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +186,6 @@ class GateClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class InterfaceChanged:
-    """An interface as it is now. `v4` and `v6`: packed source addresses for adverts (v6: link-local), if any."""
-
-    name: str
-    up: bool
-    v4: bytes | None
-    v6: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
 class AdvertReceived:
     """A valid advert for one of our virtual routers, from somebody else. `interval` in nanoseconds."""
 
@@ -243,6 +226,7 @@ Event = (
     | AddressSeenElsewhere
     | GateClosed
     | InterfaceChanged
+    | HostAddresses
     | AdvertReceived
     | FenceConfirmed
     | FenceRefused

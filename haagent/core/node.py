@@ -13,6 +13,7 @@ from typing import assert_never
 from haagent.core import claims, fitness, promises, vrrp
 from haagent.core.context import RENEW, Context
 from haagent.core.failsafe import Failsafe
+from haagent.core.foreign import Foreign
 from haagent.core.groups import Groups
 from haagent.core.lease import Held, Lease
 from haagent.core.membership import Membership
@@ -32,6 +33,7 @@ from haagent.core.model import (
     FenceTimedOut,
     GateClosed,
     HeartbeatReceived,
+    HostAddresses,
     InterfaceChanged,
     KernelFailed,
     Listed,
@@ -67,6 +69,7 @@ class Node:
         self._membership = Membership(self._context)
         self._speech = Speech(self._context)
         self._groups = Groups(self._context, self._renewals, self._failsafe, self._membership, self._speech)
+        self._foreign = Foreign(self._context)
         self._resigned = False
 
     # --- what the shell may look at
@@ -152,6 +155,7 @@ class Node:
         self._run_timers()
         if self._failsafe.since:
             self._settle()
+        self._foreign.tell(self._groups.touched, self._groups.owned)
         if self.stopping:
             self._maybe_resign()
         return tuple(self._context.out)
@@ -236,6 +240,11 @@ class Node:
                 self._groups.decide_all()
             case InterfaceChanged():
                 self._interface(event)
+            case HostAddresses():
+                self._foreign.found(event)
+                if self._membership.missing != event.missing:
+                    self._membership.missing = event.missing
+                    self._groups.assess_all()
             case FenceConfirmed() | FenceRefused() | FenceTimedOut():
                 self._groups.fences.answered(event)
                 self._groups.decide_all()
@@ -372,7 +381,9 @@ class Node:
                 self._news(seen, streamed=False)
 
     def _interface(self, event: InterfaceChanged) -> None:
+        before = self._membership.interfaces.get(event.name)
         self._membership.interfaces[event.name] = event
+        self._speech.moved(before, event)
         for name, group in self.rules.groups.items():
             if event.name in fitness.used(group) and name in self.groups:  # assessing one that retires may end others
                 self._groups.assess(name)

@@ -12,6 +12,7 @@ from haagent.core.model import (
     Ask,
     Asking,
     GroupRules,
+    InterfaceChanged,
     Look,
     RouterRules,
     SendAdvert,
@@ -106,6 +107,14 @@ class Speech:
         for rules in group.routers if group is not None else ():
             if not set(event.addresses).isdisjoint(rules.addresses):
                 self._step(rules.name, vrrp.repaired(rules, self.routers[rules.name], self._context.now))
+
+    def moved(self, before: InterfaceChanged | None, event: InterfaceChanged) -> None:
+        """An interface changed. If its MAC address did, what is on it is at another place for the neighbours."""
+        if before is None or before.mac == event.mac or not event.up:
+            return
+        for name, rules in self._rules.items():
+            if any(each.interface == event.name for each in rules.addresses):
+                self._step(name, vrrp.repaired(rules, self.routers[name], self._context.now))
 
     def disputed(self, event: AddressSeenElsewhere) -> None:
         """Somebody else says that an address is his."""

@@ -18,6 +18,7 @@ from haagent.core.model import (
     AddressesRemoved,
     Event,
     ExtendAddresses,
+    HostAddresses,
     InstallAddresses,
     InterfaceChanged,
     KernelFailed,
@@ -107,6 +108,11 @@ class Bench:
         serial = self.remove(group)
         assert await self.answer(serial) == AddressesRemoved(group, serial)
 
+    def host(self) -> HostAddresses:
+        """What was last said of the host's addresses; before that, that there is nothing to say."""
+        told = [event for event in self.events if isinstance(event, HostAddresses)]
+        return told[-1] if told else HostAddresses((), frozenset())
+
     def interface(self, name: str) -> InterfaceChanged:
         """What was last said of it; of one that nothing was said of, that it is not there."""
         told = [e for e in self.events if isinstance(e, InterfaceChanged) and e.name == name]
@@ -115,10 +121,12 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    interfaces: Iterable[str] = ("eth0",), addresses: Mapping[str, tuple[VirtualAddress, ...]] | None = None
+    interfaces: Iterable[str] = ("eth0",),
+    addresses: Mapping[str, tuple[VirtualAddress, ...]] | None = None,
+    sources: Iterable[bytes] = (),
 ) -> AsyncGenerator[Bench]:
     made = Bench()
-    await made.kernel.start(interfaces, addresses or {})
+    await made.kernel.start(interfaces, addresses or {}, sources)
     try:
         yield made
     finally:

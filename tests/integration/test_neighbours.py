@@ -206,6 +206,23 @@ def test_it_follows_interfaces_and_configuration():
 
 
 @in_namespace
+def test_a_mac_address_that_is_ours_since_now_is_no_claim():
+    """A bond's failover: its announcements come back by the other interface, at once."""
+
+    async def main() -> None:
+        async with watch(FOUR) as w:
+            for last in range(3):
+                mac = bytes([2, 0, 0, 0, 0, 0x70 + last])
+                await asyncio.to_thread(sh, f"ip link set eth0 address {mac.hex(':')}")
+                w.neighbours.refresh("eth0")
+                await w.hears(arp.gratuitous(FOUR.address, mac))
+                await w.only()
+            assert w.counters["own"] == 3
+
+    asyncio.run(main())
+
+
+@in_namespace
 def test_many_addresses_have_room_in_the_kernel():
     """More than what the kernel compares: then all are passed, and compared here."""
 

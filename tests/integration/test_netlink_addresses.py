@@ -1,21 +1,24 @@
 """The netlink adapter puts a group's addresses into a real kernel, and takes them out, in order and confirmed.
 
-Every effect is answered once; what is left by a dead incarnation is swept, what others configured is adopted.
+Every effect is answered once; what is left by a dead incarnation is swept, what others configured is left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 import pytest
 
-from haagent.core.model import AddressesInstalled, AddressesRemoved, KernelFailed
+from haagent.core.model import AddressesInstalled, AddressesRemoved, HostAddresses, KernelFailed
 from haagent.core.units import MS, S
-from tests.integration.kernel import Bench, Lag, bench, on_bench, shown, tagged, vip, vips
+from tests.integration.kernel import Bench, Lag, bench, on_bench, shown, tagged, until_true, vip, vips
 from tests.integration.namespace import Neighbour, in_namespace, sh
 
 pytestmark = pytest.mark.integration
+
+SOURCE = vip("10.9.0.1").address
 
 
 @in_namespace
@@ -190,9 +193,10 @@ def test_what_a_dead_incarnation_left_is_swept_and_what_is_others_stays():
             assert held == {"10.9.0.1/24", "10.9.0.102/32"}
             assert "10.9.0.101/32" not in shown("lo")
             assert b.kernel.counters["swept"] == 3
-            # The core asks for none of a group's addresses: this one goes, although somebody else configured it.
+            assert b.host() == HostAddresses((vip("10.9.0.102"),), frozenset())
+            # The core asks for none of a group's addresses. This one stays: somebody else configured it.
             await b.removed("h")
-            assert {a for a in shown() if not a.startswith("fe80")} == {"10.9.0.1/24"}
+            assert {a for a in shown() if not a.startswith("fe80")} == {"10.9.0.1/24", "10.9.0.102/32"}
 
     asyncio.run(main())
 
@@ -203,34 +207,123 @@ def test_where_the_kernel_has_no_tags_the_configured_list_is_swept():
     sh("ip address add 10.9.0.100/32 dev eth0 valid_lft 60 preferred_lft 60")
     sh("ip address add 10.9.0.101/32 dev eth0 valid_lft 60 preferred_lft 60")
     sh("ip address add 10.9.0.102/32 dev eth0")
+    sh("ip address add 10.9.0.103/32 dev eth0 valid_lft 3600 preferred_lft 3600")
 
     async def main() -> None:
         from haagent.adapters.netlink import NetlinkKernel
 
         kernel = NetlinkKernel(lambda _: None, tags=False)
-        await kernel.start(["eth0"], {"g": (vip("10.9.0.100"), vip("10.9.0.102"))})
-        # A lifetime says that it was ours; one without was configured by somebody.
-        assert {a for a in shown() if a.startswith("10.")} == {"10.9.0.101/32", "10.9.0.102/32"}
+        await kernel.start(["eth0"], {"g": (vip("10.9.0.100"), vip("10.9.0.102"), vip("10.9.0.103"))})
+        # A lifetime as short as ours says that it was ours; others were configured by somebody, or by DHCP.
+        left = {"10.9.0.101/32", "10.9.0.102/32", "10.9.0.103/32"}
+        assert {a for a in shown() if a.startswith("10.")} == left
         await kernel.close()
 
     asyncio.run(main())
 
 
 @in_namespace
-def test_an_address_that_was_configured_statically_is_adopted():
+def test_what_somebody_else_configured_serves_as_it_is_and_stays():
+    """The host's own address is also a virtual one: it is neither changed nor deleted, whatever its prefix."""
     Neighbour("eth0", "peer")
     sh("ip address add 10.9.0.100/32 dev eth0")
     sh("ip address add 10.9.0.101/24 dev eth0")
     sh("ip address add 2001:db8::1/64 dev eth0 nodad")
+    theirs = vip("10.9.0.100"), vip("10.9.0.101/24"), vip("2001:db8::1/64")
+    group = vip("10.9.0.100"), vip("10.9.0.101"), vip("2001:db8::1"), vip("10.9.0.102")
 
     async def main() -> None:
-        async with bench() as b:
-            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"), vip("2001:db8::1"))
-            assert tagged() == {"10.9.0.100", "10.9.0.101", "2001:db8::1"}
-            for text in ("10.9.0.100/32", "10.9.0.101/32", "2001:db8::1/64"):
-                assert int(str(shown()[text]["valid_life_time"])) <= 62
-            assert b.kernel.counters["adopted"] == 3
+        before = shown()
+        async with bench(addresses={"g": group}) as b:
+            assert set(shown()) == set(before)
+            assert b.host() == HostAddresses(theirs, frozenset())
+            await b.installed("g", *group)
+            assert tagged() == {"10.9.0.102"}
+            assert set(shown()) == {*before, "10.9.0.102/32"}
+            # Its owner takes one away while the group is held: it is put.
+            await asyncio.to_thread(sh, "ip address del 10.9.0.101/24 dev eth0")
+            await until_true(lambda: tagged() == {"10.9.0.101", "10.9.0.102"})
+            assert b.host().foreign == (theirs[0], theirs[2])
             await b.removed("g")
-            assert not {a for a in shown() if not a.startswith("fe80")}
+            left = before.keys() - {"10.9.0.101/24"}
+            assert set(shown()) == left
+            forever = [a for a in left if not a.startswith("fe80")]
+            assert all(int(str(shown()[a]["valid_life_time"])) == 0xFFFFFFFF for a in forever)
 
     asyncio.run(main())
+
+
+@in_namespace
+def test_what_others_configure_is_told_wherever_it_is_until_it_goes():
+    Neighbour("eth0", "peer")
+    Neighbour("eth1", "far")
+
+    async def main() -> None:
+        async with bench(addresses={"g": (vip("10.9.0.100"), vip("2001:db8::1"))}, sources=[SOURCE]) as b:
+            assert b.host() == HostAddresses((), frozenset({SOURCE}))
+            await b.installed("g", vip("10.9.0.100"), vip("2001:db8::1"))
+            for line in (
+                "ip address add 10.9.0.100/24 dev eth1",
+                "ip address add 10.9.0.100/32 dev lo",
+                "ip address add 2001:db8::1/128 dev lo",
+                "ip address add 10.9.0.1/32 dev lo",
+            ):
+                await asyncio.to_thread(sh, line)
+            all_of_them = (vip("10.9.0.100/24", "eth1"), vip("10.9.0.100", "lo"), vip("2001:db8::1", "lo"))
+            await until_true(lambda: b.host() == HostAddresses(all_of_them, frozenset()))
+            await b.removed("g")
+            assert "10.9.0.100/24" in shown("eth1")
+            await asyncio.to_thread(sh, "ip address del 10.9.0.1/32 dev lo")
+            await until_true(lambda: b.host().missing == frozenset({SOURCE}))
+            await asyncio.to_thread(sh, "ip link del eth1")
+            await until_true(lambda: b.host().foreign == all_of_them[1:])
+            b.kernel.configure(["eth0"], {"g": ()})
+            await until_true(lambda: b.host() == HostAddresses((), frozenset()))
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_what_somebody_makes_of_ours_is_taken_back_and_goes_with_the_group():
+    Neighbour("eth0", "peer")
+
+    async def main() -> None:
+        async with bench(addresses={"g": (vip("10.9.0.100"),)}) as b:
+            await b.installed("g", vip("10.9.0.100"))
+            await asyncio.to_thread(sh, "ip address replace 10.9.0.100/32 dev eth0 valid_lft forever")
+            await until_true(lambda: b.kernel.counters["taken_back"] == 1)
+            await until_true(lambda: tagged() == {"10.9.0.100"})
+            assert b.host() == HostAddresses((), frozenset())
+            await b.removed("g")
+            assert not tagged()
+            assert "10.9.0.100/32" not in shown()
+
+    asyncio.run(main())
+
+
+@in_namespace
+def test_every_removal_is_logged_with_its_reason():
+    Neighbour("eth0", "peer")
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logging.getLogger("haagent.kernel").addHandler(handler)
+    logging.getLogger("haagent.kernel").setLevel(logging.INFO)
+
+    async def main() -> None:
+        async with bench() as before:
+            await before.installed("g", vip("10.9.0.100"))
+        async with bench() as b:
+            await b.installed("g", vip("10.9.0.100"), vip("10.9.0.101"))
+            await b.installed("g", vip("10.9.0.101"))
+            await b.removed("g")
+            await b.installed("g", vip("10.9.0.101"), lasts=200 * MS)
+            await until_true(lambda: b.kernel.counters["lapsed"] == 1)
+
+    asyncio.run(main())
+    assert [line for line in told if line.startswith("removed")] == [
+        "removed 10.9.0.100 on eth0: left by an earlier run",
+        "removed 10.9.0.100 on eth0: no address of g any more",
+        "removed 10.9.0.101 on eth0: g is not held here",
+        "removed 10.9.0.101 on eth0: the lease is over",
+    ]

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_interfaces_are_reported_once_and_then_on_change_only():
 
     async def main() -> None:
         async with bench(["eth0", "eth9"], {"g": (vip("10.9.0.2/24"),)}) as b:
-            await until_true(lambda: b.interface("eth0") == InterfaceChanged("eth0", True, *own))
+            await until_true(lambda: replace(b.interface("eth0"), mac=b"") == InterfaceChanged("eth0", True, *own))
             assert b.interface("eth9") == InterfaceChanged("eth9", up=False, v4=None, v6=None)
             before = len(b.events)
 
@@ -53,6 +54,8 @@ def test_interfaces_are_reported_once_and_then_on_change_only():
 
             await shell("ip address del 10.9.0.1/24 dev eth0")
             await until_true(lambda: b.interface("eth0").v4 == vip("10.9.0.4").address)
+            await shell("ip link set eth0 address 02:00:00:00:00:77")  # as at a bond's failover
+            await until_true(lambda: b.interface("eth0").mac == bytes.fromhex("020000000077"))
             await asyncio.to_thread(cable.run, lambda: sh("ip link set peer down"))  # no carrier
             await until_true(lambda: not b.interface("eth0").up)
             await asyncio.to_thread(cable.run, lambda: sh("ip link set peer up"))
@@ -86,7 +89,7 @@ async def test_an_address_taken_away_is_put_back_at_once(b: Bench):
                     back = time.monotonic_ns()
             await removal
             took.append((back - gone) / MS)
-    assert b.kernel.counters["repaired"] == 8
+    await until_true(lambda: b.kernel.counters["repaired"] == 8)
     print(f"repair: median {sorted(took)[4]:.2f} ms, max {max(took):.2f} ms, as another process sees it")
     await b.removed("g")
     assert not tagged()

@@ -204,7 +204,7 @@ def test_both_are_replaced_by_what_somebody_configures(ward: Ward) -> None:
     owner = ward.begin()
     for vip, prefix in ((FOUR, 24), (SIX, 64)):
         owner.run(["ip", "address", "replace", f"{vip}/{prefix}", "dev", "eth0", "valid_lft", "forever"])
-    ward.story.wait(r"adopted ", owner.name)
+    ward.story.wait(r"took back ", owner.name)
     time.sleep(0.5)
     ward.kept(owner)
     shown = json.loads(owner.run(["ip", "-j", "address", "show", "dev", "eth0"]).stdout)

@@ -95,7 +95,11 @@ class Neighbours:
                 self._open(spot)
 
     def refresh(self, interface: str) -> None:
-        """The interface changed: if it came, went, or is another one by now, its sockets follow."""
+        """The interface changed: if it came, went, or is another one by now, its sockets follow.
+
+        It may have another MAC address, which must not be taken for somebody else's.
+        """
+        self._own_at = 0
         for spot in self._filters:
             if spot.interface == interface:
                 kept = self._taps.get(spot)

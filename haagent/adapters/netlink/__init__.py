@@ -8,8 +8,8 @@ once a second as the lease is extended: what nobody renews disappears. At the le
 addresses away itself, should the core not have done so.
 
 An install that failed leaves the group wanted: what can be put is put, and tried again, until the core removes the
-group or the lease ends. `RemoveAddresses` deletes the group's addresses with whatever prefix they are
-configured, by whomever; those that another group wants too stay.
+group or the lease ends. `RemoveAddresses` deletes the group's addresses; those that another group wants too stay. What
+somebody else configured is neither changed nor deleted, ever; that it is there is told by `HostAddresses`.
 
 A virtual address with a subnet's prefix that came before the interface's own address in that subnet is the primary
 one for the kernel, which deletes the others with it unless `promote_secondaries` is 1: then it is set (`promote`).

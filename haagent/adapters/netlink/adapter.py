@@ -36,7 +36,7 @@ class NetlinkKernel:
     """The `Kernel` port. Belongs to the event loop that `start` runs in, and to the network namespace of its thread.
 
     `ended` is set when the thread has; if nobody closed it, the agent has lost hold of its addresses and must end.
-    `counters`, by name: installed, renewed, repaired, adopted, deleted, refused, swept, lapsed, overrun, unanswered.
+    `counters`, by name: installed, renewed, repaired, taken_back, deleted, refused, swept, lapsed, overrun, unanswered.
     """
 
     def __init__(self, deliver: Deliver, *, patience: Duration = PATIENCE, tags: bool | None = None) -> None:
@@ -54,6 +54,7 @@ class NetlinkKernel:
         self,
         interfaces: Iterable[str],
         addresses: Mapping[str, tuple[VirtualAddress, ...]],
+        sources: Iterable[bytes] = (),
         *,
         adopt: bool = False,
     ) -> None:
@@ -68,19 +69,24 @@ class NetlinkKernel:
         started: asyncio.Future[Worker] = self._loop.create_future()
         threading.Thread(
             target=self._run,
-            args=(Configure(frozenset(interfaces), dict(addresses)), adopt, started),
+            args=(Configure(frozenset(interfaces), dict(addresses), frozenset(sources)), adopt, started),
             name="haagent-netlink",
             daemon=True,
         ).start()
         self._worker = await started
 
-    def configure(self, interfaces: Iterable[str], addresses: Mapping[str, tuple[VirtualAddress, ...]]) -> None:
+    def configure(
+        self,
+        interfaces: Iterable[str],
+        addresses: Mapping[str, tuple[VirtualAddress, ...]],
+        sources: Iterable[bytes] = (),
+    ) -> None:
         """Report just these interfaces from now on, the new ones at once.
 
-        `addresses` are those that each group may come to hold: they are no interface's primary address, and
-        what `remove` deletes for a group that was never installed.
+        `addresses` are those that each group may come to hold: they are no interface's primary address, what `remove`
+        deletes for a group that was never installed, and what `HostAddresses` is about, as it is about `sources`.
         """
-        self._tell(Configure(frozenset(interfaces), dict(addresses)))
+        self._tell(Configure(frozenset(interfaces), dict(addresses), frozenset(sources)))
 
     def install(self, effect: InstallAddresses) -> None:
         """Make the kernel hold just these addresses for the group."""

@@ -1,62 +1,35 @@
 """What the kernel should hold, what it holds, and what to do about the difference. Pure: no socket, no clock.
 
 Level-triggered: installs, removals and the lease's end change what is wanted, dumps and events change what is
-held, and `changes` compares the two where either changed. So first installation, repair, adoption and clean-up
-are one path. What is held is believed from events alone, never from an acknowledgement: an IPv6 address is
-acknowledged before it is there.
+held, and `changes` compares the two where either changed. So first installation, repair and clean-up are one path.
+What is held is believed from events alone, never from an acknowledgement: an IPv6 address is acknowledged before it
+is there.
+
+What somebody else configured is left alone, always: where a group wants an address that is there already, it serves as
+it is, and stays when the group gives it up. Ours is what has our tag (on kernels without tags: what is configured
+as virtual and has a lifetime as short as we give), and what has been that since it came, whatever somebody made of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
 
+from haagent.adapters.netlink.plan import (
+    EARLY,
+    LATE,
+    LEFT,
+    SETTLES,
+    Drop,
+    Place,
+    Put,
+    Wanted,
+    Why,
+    lifetime_for,
+    place_of,
+)
 from haagent.adapters.netlink.rtnl import Gone, Held, Link, News
-from haagent.core.model import InterfaceChanged, VirtualAddress
-from haagent.core.units import MS, NEVER, Duration, Instant, S
-
-
-class Place(NamedTuple):
-    """Where an address is wanted, whatever its prefix length."""
-
-    interface: str
-    address: bytes
-
-
-class Why(StrEnum):
-    """Why an address is put."""
-
-    INSTALL = "installed"
-    RENEW = "renewed"
-    REPAIR = "repaired"
-    """It was there, and somebody took it."""
-    ADOPT = "adopted"
-    """It is there, but not as ours: configured by somebody else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Add an address, or give it our tag and `lifetime` (seconds)."""
-
-    index: int
-    wanted: VirtualAddress
-    lifetime: int
-    why: Why
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Delete an address."""
-
-    index: int
-    place: Place
-    prefix: int
-
-
-def place_of(wanted: VirtualAddress) -> Place:
-    return Place(wanted.interface, wanted.address)
+from haagent.core.model import HostAddresses, InterfaceChanged, VirtualAddress
+from haagent.core.units import NEVER, Instant, S
 
 
 class Ledger:
@@ -67,9 +40,12 @@ class Ledger:
         self._tags = tags
         self._configured: Mapping[str, tuple[VirtualAddress, ...]] = {}
         self._own: set[Place] = set()
+        self._virtual: frozenset[bytes] = frozenset()
+        self._sources: frozenset[bytes] = frozenset()
+        self._ours: set[tuple[int, bytes, int]] = set()
         self._spared: set[Place] = set()
         self._groups: dict[str, dict[Place, VirtualAddress]] = {}
-        self._wanted: dict[Place, _Wanted] = {}
+        self._wanted: dict[Place, Wanted] = {}
         self._unchecked: set[Place] = set()
         self._leading: set[str] = set()
         self._links: dict[int, Link] = {}
@@ -90,10 +66,16 @@ class Ledger:
         """Something was put that the kernel has not shown yet: `changes` should look again soon."""
         return bool(self._unchecked) and self.until < NEVER
 
-    def configure(self, addresses: Mapping[str, tuple[VirtualAddress, ...]]) -> None:
-        """The addresses that each group may come to hold; they are never an interface's primary address."""
-        self._configured = addresses
+    def configure(
+        self, addresses: Mapping[str, tuple[VirtualAddress, ...]], sources: frozenset[bytes] = frozenset()
+    ) -> None:
+        """The addresses that each group may come to hold, which are never an interface's primary address.
+
+        `sources`: those that adverts are to come from, where the file says so.
+        """
+        self._configured, self._sources = addresses, sources
         self._own = {place_of(each) for group in addresses.values() for each in group}
+        self._virtual = frozenset(each.address for each in self._own)
 
     def spare(self) -> None:
         """Take no address that is configured for a stray before its group wanted it or was forgotten."""
@@ -109,7 +91,7 @@ class Ledger:
         self._groups[group] = now
         self._spared -= now.keys()
         for place, each in now.items():
-            wanted = self._wanted.setdefault(place, _Wanted(each))
+            wanted = self._wanted.setdefault(place, Wanted(each))
             wanted.address = each
             wanted.groups.add(group)
             wanted.end = 0  # as if it had no lifetime left: it is put, whatever is there
@@ -152,6 +134,7 @@ class Ledger:
         touched = set(self._indices)
         self._links, self._indices, self._held = {}, {}, {}
         touched |= self.learn(dump)
+        self._ours = {(i, a, p) for i, a, p in self._ours if p in self._held.get(i, {}).get(a, {})}
         self._unchecked.update(self._wanted)
         self._sweep = True
         return touched
@@ -161,9 +144,9 @@ class Ledger:
         return any(self._is_ours(each) for each in self._at(place))
 
     def is_put(self, place: Place) -> bool:
-        """Whether the kernel has done what was asked for this place, and shows it."""
+        """Whether the kernel has done what was asked for this place, and shows it; or it was there already."""
         wanted = self._wanted.get(place)
-        return wanted is not None and wanted.end > 0 and self.has(place)
+        return wanted is not None and ((wanted.end > 0 and self.has(place)) or self._serves(place))
 
     def is_wanted(self, place: Place) -> bool:
         """Whether any group wants the address there."""
@@ -183,8 +166,23 @@ class Ledger:
         return interface in self._indices
 
     def absent(self, place: Place) -> bool:
-        """Whether the kernel does not hold the address there, however configured."""
-        return not self._at(place)
+        """Whether the kernel holds nothing of ours there, however configured."""
+        return not any(self._is_mine(each) for each in self._at(place))
+
+    def host(self) -> HostAddresses:
+        """What others configured: of the virtual addresses wherever they are, and which sources are not there."""
+        foreign: list[VirtualAddress] = []
+        present: set[bytes] = set()
+        for index, link in self._links.items():
+            held = self._held.get(index, {})
+            present |= {each for each in self._sources & held.keys() if any(h.usable for h in held[each].values())}
+            for address in self._virtual & held.keys():
+                others = (each for each in held[address].values() if not self._is_mine(each))
+                foreign += [VirtualAddress(address, each.prefix, link.name) for each in others]
+        return HostAddresses(
+            tuple(sorted(foreign, key=lambda each: (each.address, each.interface, each.prefix))),
+            self._sources - present,
+        )
 
     def interface(self, name: str) -> InterfaceChanged:
         """The interface as it is; one that does not exist is down."""
@@ -201,6 +199,7 @@ class Ledger:
             self._links[index].up,
             v4[0].address if v4 else None,
             v6[0].address if v6 else None,
+            self._links[index].mac,
         )
 
     # What to do.
@@ -218,7 +217,7 @@ class Ledger:
         for index, link in self._links.items():
             for address, prefixes in self._held.get(index, {}).items():
                 place = Place(link.name, address)
-                found += [Drop(index, place, p) for p, held in prefixes.items() if self._is_stray(place, held)]
+                found += [Drop(index, place, p, LEFT) for p, held in prefixes.items() if self._is_stray(place, held)]
         return found
 
     def leading(self) -> set[str]:
@@ -226,15 +225,17 @@ class Ledger:
         found, self._leading = self._leading, set()
         return found
 
-    def drops(self, addresses: Iterable[VirtualAddress]) -> list[Drop]:
-        """Delete these, believed to be there or not, with whatever prefix. No interface: nothing to do."""
+    def drops(self, addresses: Iterable[VirtualAddress], why: str) -> list[Drop]:
+        """Delete what is ours of these, or may be, with whatever prefix. No interface: nothing to do."""
         found: dict[tuple[Place, int], Drop] = {}
         for each in addresses:
             place = place_of(each)
             index = self._indices.get(place.interface)
             if index is not None:
-                for prefix in (each.prefix, *(held.prefix for held in self._at(place))):
-                    found[place, prefix] = Drop(index, place, prefix)
+                held = {held.prefix: self._is_mine(held) for held in self._at(place)}
+                for prefix in (each.prefix, *held):
+                    if held.get(prefix, True):  # of what was put, and is not shown yet, nothing is known
+                        found[place, prefix] = Drop(index, place, prefix, why)
         return list(found.values())
 
     def changes(self, now: Instant) -> list[Put]:
@@ -271,11 +272,13 @@ class Ledger:
         in_time = self._until + EARLY <= wanted.end <= self._until + LATE
         if self.has(place):
             why = Why.RENEW
+        elif self._serves(place):
+            return None
         elif in_time and now < wanted.settles:
             self._unchecked.add(place)
             return None
         elif self._at(place):
-            why = Why.ADOPT
+            why = Why.TAKE_BACK
         else:
             why = Why.REPAIR if wanted.seen else Why.INSTALL
         if why is Why.RENEW and in_time:
@@ -299,18 +302,22 @@ class Ledger:
                 return self._learn_link(news)
             case Held(index, address, prefix):
                 self._held.setdefault(index, {}).setdefault(address, {})[prefix] = news
+                if self._is_ours(news):
+                    self._ours.add((index, address, prefix))
                 touched = self._touch(index, address)
                 if len(address) == 4 and prefix < 32 and self._is_ours(news) and not news.secondary:
                     self._leading |= {name for name in touched if Place(name, address) in self._wanted}
                 return touched
             case Gone(index, b""):
-                self._held.pop(index, None)
+                for address, prefixes in self._held.pop(index, {}).items():
+                    self._ours -= {(index, address, prefix) for prefix in prefixes}
                 link = self._links.pop(index, None)
                 if link is None:
                     return set()
                 self._indices.pop(link.name, None)
                 return {link.name}
             case Gone(index, address, prefix):
+                self._ours.discard((index, address, prefix))
                 prefixes = self._held.get(index, {}).get(address, {})
                 prefixes.pop(prefix, None)
                 if not prefixes:
@@ -347,8 +354,20 @@ class Ledger:
         index = self._indices.get(place.interface)
         return [] if index is None else list(self._held.get(index, {}).get(place.address, {}).values())
 
+    def _serves(self, place: Place) -> bool:
+        """Whether the address is there by somebody else, and so is neither put nor deleted by us."""
+        held = self._at(place)
+        return any(each.usable for each in held) and not any(self._is_mine(each) for each in held)
+
     def _is_ours(self, held: Held) -> bool:
-        return not held.permanent and (held.tagged or not self._tags)
+        """As we put it."""
+        if self._tags:
+            return held.tagged and not held.permanent
+        return held.brief and held.address in self._virtual  # what DHCP gives has longer lifetimes
+
+    def _is_mine(self, held: Held) -> bool:
+        """As we put it, or what somebody made of it since."""
+        return held.tagged or self._is_ours(held) or (held.index, held.address, held.prefix) in self._ours
 
     def _is_virtual(self, name: str, held: Held) -> bool:
         place = Place(name, held.address)
@@ -357,30 +376,4 @@ class Ledger:
     def _is_stray(self, place: Place, held: Held) -> bool:
         if place in self._wanted or place in self._spared:
             return False
-        return held.tagged if self._tags else place in self._own and not held.permanent
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """`end`: of the lifetime that we gave it; `seen`: the kernel has had it; `settles`: not missed before then."""
-
-    address: VirtualAddress
-    groups: set[str] = field(default_factory=set[str])
-    end: Instant = 0
-    settles: Instant = 0
-    seen: bool = False
-
-
-def lifetime_for(until: Instant, now: Instant) -> int:
-    """Whole seconds that surely reach `until`, with a second of slack: the kernel deletes up to 20 ms early."""
-    assert until > now
-    return -(-(until - now) // S) + 1
-
-
-EARLY: Duration = 50 * MS
-"""A lifetime that ends less than this after the lease is renewed: the kernel's timer may be early by 20 ms."""
-
-LATE: Duration = 2 * S + 50 * MS
-"""A lifetime that ends more than this after the lease (a lease that got shorter) is renewed as well."""
-
-SETTLES: Duration = 200 * MS
+        return held.tagged if self._tags else place in self._own and held.brief

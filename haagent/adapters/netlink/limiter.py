@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from haagent.adapters.netlink.ledger import Place
+from haagent.adapters.netlink.plan import Place
 from haagent.core.units import MS, NEVER, Duration, Instant, S
 
 

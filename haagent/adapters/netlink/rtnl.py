@@ -64,17 +64,23 @@ class Link:
     index: int
     name: str
     up: bool
+    mac: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An address that the kernel has. `tagged`: by us or an earlier run; `usable`: passed duplicate detection."""
+    """An address that the kernel has.
+
+    `tagged`: by us or an earlier run; `brief`: it has a lifetime, no longer than the longest that we give;
+    `usable`: it passed duplicate detection.
+    """
 
     index: int
     address: bytes
     prefix: int
     tagged: bool
     permanent: bool
+    brief: bool
     secondary: bool
     usable: bool
 
@@ -283,7 +289,10 @@ def _news(message: Any) -> Iterable[News]:
         return (Gone(index),) if message["family"] == socket.AF_UNSPEC else ()
     if kind == RTM_NEWLINK:
         up = message["flags"] & _UP == _UP
-        return (Link(index, message.get_attr("IFLA_IFNAME"), up),) if message["family"] == socket.AF_UNSPEC else ()
+        if message["family"] != socket.AF_UNSPEC:
+            return ()
+        mac = str(message.get_attr("IFLA_ADDRESS") or "")
+        return (Link(index, message.get_attr("IFLA_IFNAME"), up, bytes.fromhex(mac.replace(":", ""))),)
     if kind not in (RTM_NEWADDR, RTM_DELADDR):
         return ()
     # IPv4's IFA_ADDRESS is the far end on a point-to-point link; IPv6 has IFA_LOCAL there only.
@@ -295,6 +304,7 @@ def _news(message: Any) -> Iterable[News]:
     if kind == RTM_DELADDR:
         return (Gone(index, address, prefix),)
     flags = message.get_attr("IFA_FLAGS") or message["flags"]
+    lifetimes = message.get_attr("IFA_CACHEINFO")
     return (
         Held(
             index,
@@ -302,6 +312,7 @@ def _news(message: Any) -> Iterable[News]:
             prefix,
             tagged=message.get_attr("IFA_PROTO") == TAG,
             permanent=bool(flags & IFA_F_PERMANENT),
+            brief=not flags & IFA_F_PERMANENT and lifetimes is not None and lifetimes["ifa_valid"] <= _LONGEST,
             secondary=family == socket.AF_INET and bool(flags & IFA_F_SECONDARY),
             usable=not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED),
         ),
@@ -349,6 +360,8 @@ _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 1 << 20
 _READ = 1 << 16
 _BATCH = 100
+# Seconds: the longest `lease.ttl`, and what a lifetime has beyond the lease's end (`ledger.lifetime_for`).
+_LONGEST = 60 + 2
 _DUMP_TRIES = 5
 # So many messages are decoded before the event loop may have the interpreter's lock (a system call that does not
 # wait gives it away for too short a time: the loop would get it after 5 ms only, when it may insist).

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from haagent.adapters.netlink.ledger import Drop, Ledger, Place, Put, Why, place_of
+from haagent.adapters.netlink.ledger import Ledger
 from haagent.adapters.netlink.limiter import Limiter
+from haagent.adapters.netlink.plan import LEFT, Drop, Place, Put, Why, place_of
 from haagent.adapters.netlink.promote import promote_secondaries
 from haagent.adapters.netlink.rtnl import Events, OverrunError, Refusal, Requests, delete_address, set_address
 from haagent.core.model import (
@@ -28,6 +29,7 @@ from haagent.core.model import (
     AddressesRepaired,
     Event,
     ExtendAddresses,
+    HostAddresses,
     InstallAddresses,
     InterfaceChanged,
     KernelFailed,
@@ -42,10 +44,14 @@ log = logging.getLogger("haagent.kernel")
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Report these interfaces from now on; `addresses` are those that each group may come to hold."""
+    """Report these interfaces from now on; `addresses` are those that each group may come to hold.
+
+    `sources`: those that the file has adverts come from.
+    """
 
     interfaces: frozenset[str]
     addresses: Mapping[str, tuple[VirtualAddress, ...]]
+    sources: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Worker:
         self._repaired: set[Place] = set()
         self._watched: frozenset[str] = frozenset()
         self._reported: dict[str, InterfaceChanged] = {}
+        self._host = HostAddresses((), frozenset())
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._events = Events()
         self._requests = Requests()
@@ -99,7 +106,6 @@ class Worker:
         for drop, refusal in zip(left, self._drop(left), strict=True):
             if refusal is not None:
                 raise OSError(refusal.number, f"cannot remove {_text(drop.place)}, left by an earlier run: {refusal}")
-            log.warning("removed %s: left by an earlier run", _text(drop.place))
         self._counters["swept"] += len(left)
         self._learn()
         self._report(self._watched)
@@ -177,7 +183,7 @@ class Worker:
     def _configure(self, command: Configure) -> None:
         self._watched = command.interfaces
         self._reported = {name: told for name, told in self._reported.items() if name in self._watched}
-        self._ledger.configure(command.addresses)
+        self._ledger.configure(command.addresses, command.sources)
 
     def _install(self, command: InstallAddresses, now: Instant) -> list[Drop]:
         self._supersede(command.group)
@@ -185,7 +191,8 @@ class Worker:
             self._fail(command, "lease over")
             return []
         self._installs[command.group] = _Install(command, {place_of(each) for each in command.addresses})
-        return self._ledger.drops(self._ledger.want(command.group, command.addresses, command.until))
+        gone = self._ledger.want(command.group, command.addresses, command.until)
+        return self._ledger.drops(gone, f"no address of {command.group} any more")
 
     def _supersede(self, group: str) -> None:
         install = self._installs.pop(group, None)
@@ -199,14 +206,16 @@ class Worker:
         for group in list(self._installs):
             self._fail(self._installs.pop(group).command, "lease over")
         gone = self._ledger.lapse()
-        refused = [refusal for refusal in self._drop(self._ledger.drops(gone)) if refusal is not None]
+        refused = [
+            refusal for refusal in self._drop(self._ledger.drops(gone, "the lease is over")) if refusal is not None
+        ]
         log.warning("lease over: took %d addresses away%s", len(gone), f", refused: {refused[0]}" if refused else "")
         self._counters["lapsed"] += len(gone)
 
     def _remove(self, removals: Iterable[RemoveAddresses], also: Sequence[Drop]) -> None:
         """Delete, and answer what the kernel confirmed: by its acknowledgement, and by what it then tells."""
         gone = {command: self._ledger.forget(command.group) for command in removals}
-        drops = [*also, *(drop for addresses in gone.values() for drop in self._ledger.drops(addresses))]
+        drops = [*also, *(drop for command, those in gone.items() for drop in self._given_up(command.group, those))]
         refused: dict[Place, Refusal] = {}
         for _ in range(_REMOVE_TRIES):
             refused = {
@@ -215,8 +224,12 @@ class Worker:
                 if refusal is not None
             }
             self._learn()
-            back = [each for addresses in gone.values() for each in addresses if self._may_be(place_of(each), refused)]
-            drops = self._ledger.drops(back)
+            drops = [
+                drop
+                for command, those in gone.items()
+                for drop in self._given_up(command.group, those)
+                if self._may_be(drop.place, refused)
+            ]
             if not drops:
                 break
         answers: list[Event] = []
@@ -232,6 +245,9 @@ class Worker:
         if answers:
             self._post(answers)
 
+    def _given_up(self, group: str, addresses: Iterable[VirtualAddress]) -> list[Drop]:
+        return self._ledger.drops(addresses, f"{group} is not held here")
+
     def _may_be(self, place: Place, refused: Mapping[Place, Refusal]) -> bool:
         # What the kernel did not acknowledge may be one that it has, and has not shown yet.
         return place in refused or not self._ledger.absent(place)
@@ -241,6 +257,12 @@ class Worker:
     def _drop(self, drops: Sequence[Drop]) -> list[Refusal | None]:
         answers = self._requests.apply([delete_address(d.index, d.place.address, d.prefix) for d in drops])
         self._counters["deleted"] += answers.count(None)
+        done: dict[str, list[Place]] = {}
+        for drop, answer in zip(drops, answers, strict=True):
+            if answer is None:
+                done.setdefault(drop.why, []).append(drop.place)
+        for why, places in done.items():
+            log.log(logging.WARNING if why == LEFT else logging.INFO, "removed %s: %s", _several(places), why)
         return [None if answer is None or answer.number in _NOT_THERE else answer for answer in answers]
 
     def _put_missing(self) -> None:
@@ -272,8 +294,8 @@ class Worker:
     def _note(self, done: Mapping[Why, Sequence[Place]]) -> None:
         for why, places in done.items():
             self._counters[why] += len(places)
-        if Why.ADOPT in done:
-            log.warning("adopted %s: it was configured by somebody else", _several(done[Why.ADOPT]))
+        if Why.TAKE_BACK in done:
+            log.warning("took back %s: somebody changed it", _several(done[Why.TAKE_BACK]))
         if Why.REPAIR in done:
             self._repaired.update(done[Why.REPAIR])
 
@@ -328,13 +350,17 @@ class Worker:
             touched = self._relearn()
         for name in self._ledger.leading():
             promote_secondaries(name)
-        self._report(touched & self._watched)
+        if touched:
+            self._report(touched & self._watched)
 
     def _relearn(self) -> set[str]:
         return self._ledger.relearn(self._requests.dump())
 
     def _report(self, names: Iterable[str]) -> None:
         changed: list[Event] = []
+        if (host := self._ledger.host()) != self._host:
+            self._host = host
+            changed.append(host)
         for name in sorted(names):
             now = self._ledger.interface(name)
             if self._reported.get(name) != now:

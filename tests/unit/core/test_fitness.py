@@ -76,6 +76,15 @@ def test_faults(rules: GroupRules, interfaces: list[InterfaceChanged], expected:
     assert fitness.faults(rules, {one.name: one for one in interfaces}) == expected
 
 
+def test_a_source_that_no_interface_has_is_a_fault():
+    """However the interface is: nothing could be sent from there."""
+    rules = group("web", router(), router("vr2", source=VIP2))
+    assert fitness.faults(rules, {"eth0": ETH0}, frozenset({A})) == ()
+    assert fitness.faults(rules, {"eth0": ETH0}, frozenset({VIP2})) == (
+        "unicast_source 10.0.0.101 is not an address of this host",
+    )
+
+
 def test_a_group_uses_its_routers_interfaces_and_those_of_their_addresses():
     assert fitness.used(group("web", router(addresses=(ON_ETH1,)), router("vr2", interface="eth2"))) == {
         "eth0",
