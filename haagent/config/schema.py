@@ -161,7 +161,7 @@ class RouterKeys(_Owned):
     checksum: Annotated[Checksum, Choice(tuple(Checksum), Checksum)] = Checksum.RFC
     strangers: Annotated[Strangers, Choice(tuple(Strangers), Strangers)] = Strangers.ALARM
     garp_master_repeat: Annotated[int, Whole(1, 100)] = 5
-    garp_master_refresh: Annotated[Duration, Span(1 * S, DAY, zero=True)] = 0
+    garp_master_refresh: Annotated[Duration, Span(1 * S, DAY, zero=True)] = 10 * S
 
 
 class GroupKeys(_Owned):

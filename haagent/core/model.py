@@ -309,9 +309,13 @@ class SendAdvert:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the neighbours where the virtual router's addresses are: gratuitous ARP, unsolicited NA."""
+    """Tell the neighbours where the virtual router's addresses are: gratuitous ARP, unsolicited NA.
+
+    `refresh`: nothing has changed; it is for those who missed it, once and without hurry.
+    """
 
     router: str
+    refresh: bool = False
 
 
 class Role(StrEnum):

@@ -181,12 +181,13 @@ def _speak(rules: RouterRules, router: Router, master: Master, now: Instant) -> 
     if now >= master.advertise_at:
         said.append(SendAdvert(rules.name, rules.priority))
         master = replace(master, advertise_at=now + rules.advert_interval, advertised_at=now)
-    if now >= master.announce_at:
-        refresh = rules.announce_refresh
-        master = replace(master, announce_at=now + refresh if refresh else NEVER, again_at=now)
-    if now >= master.again_at:
-        said.append(Announce(rules.name))
-        master = replace(master, announced_at=now, again_at=NEVER)
+    if now >= min(master.announce_at, master.again_at):
+        # The second chance, soon after the promotion, is as the first; the others tell who lost both, or forgot.
+        refresh = now < master.again_at and master.announce_at > master.since + ANNOUNCE_AGAIN
+        said.append(Announce(rules.name, refresh))
+        pause = rules.announce_refresh or NEVER - now
+        at = now + pause if now >= master.announce_at else master.announce_at
+        master = replace(master, announced_at=now, again_at=NEVER, announce_at=at)
     if now >= master.disputed_until:
         master = replace(master, disputed_until=NEVER)
     return replace(router, phase=master), tuple(said)

@@ -52,7 +52,7 @@ class RouterWire:
     """How a virtual router speaks: its rules, and what only the sockets need.
 
     `peers`: packed unicast addresses (empty: multicast). `password`: PASS authentication of VRRPv2, 8 bytes at most.
-    `ttl` of the adverts; `announce_repeat`: how many announcements one `Announce` sends for each address.
+    `ttl` of the adverts; `announce_repeat`: how often an `Announce` tells of each address (a refresh: once).
     """
 
     rules: RouterRules
@@ -117,8 +117,11 @@ class Speaker(Protocol):
         """Send one advert to the group or to every peer."""
         ...
 
-    def announce(self, router: str) -> None:
-        """Send gratuitous ARP or unsolicited neighbour advertisements for the router's addresses."""
+    def announce(self, router: str, *, refresh: bool) -> None:
+        """Send gratuitous ARP or unsolicited neighbour advertisements for the router's addresses.
+
+        With `refresh` once each, and spread over time.
+        """
         ...
 
 

@@ -274,8 +274,8 @@ class Pump:
                 ports.kernel.extend(effect)
             case SendAdvert(router=router, priority=priority):
                 ports.speaker.advert(router, priority)
-            case Announce(router=router):
-                ports.speaker.announce(router)
+            case Announce(router, refresh):
+                ports.speaker.announce(router, refresh=refresh)
             case Fence():
                 ports.fencer.fence(effect)
             case Meet():

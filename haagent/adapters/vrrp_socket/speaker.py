@@ -106,10 +106,14 @@ class VrrpSpeaker:
                 destination,
             )
 
-    def announce(self, router: str) -> None:
+    def announce(self, router: str, *, refresh: bool = False) -> None:
         """Send gratuitous ARP or unsolicited neighbour advertisements for the router's addresses."""
         wire = self._routers.get(router)
-        if wire is not None:
+        if wire is None:
+            return
+        if refresh:
+            self._announcer.refresh(router, wire.rules.addresses)
+        else:
             self._announcer.announce(router, wire.rules.addresses, wire.announce_repeat)
 
     def overflowed(self) -> dict[Spot, int]:

@@ -127,6 +127,7 @@ def test_everything_that_can_be_said():
             VirtualAddress(packed("10.0.0.100"), 24, "eth0"),
             VirtualAddress(packed("10.0.0.101"), 32, "eth1"),
         ),
+        announce_refresh=10 * S,
     )
     web6 = RouterRules(
         name="web6",
@@ -153,6 +154,7 @@ def test_everything_that_can_be_said():
         advert_interval=250 * MS,
         addresses=(VirtualAddress(packed("10.0.0.200"), 24, "eth0"),),
         strangers=Strangers.YIELD,
+        announce_refresh=10 * S,
     )
     assert got.routers == (
         RouterWire(web, password=b"secret12"),

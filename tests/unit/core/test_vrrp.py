@@ -182,6 +182,21 @@ def test_master_that_was_late_does_not_catch_up():
     assert vrrp.due(after) == 15 * S
 
 
+def test_master_refreshes_without_hurry_for_ever():
+    """Who lost both announcements, or forgot them, is told within a refresh. What has a reason is told as ever."""
+    rules = router(announce_refresh=10 * S, advert_interval=40 * S)
+    master, _, _ = vrrp.promoted(rules, Router(), 10 * S)
+    told: list[tuple[int, bool]] = []
+    while len(told) < 5:
+        at = vrrp.due(master)
+        master, said, _ = vrrp.tick(rules, master, at)
+        told += [(at, one.refresh) for one in said if isinstance(one, Announce)]
+    assert told == [(15 * S, False), *((at * S, True) for at in (25, 35, 45, 55))]
+    assert isinstance(master.phase, Master)
+    owing = replace(master, phase=replace(master.phase, announced_at=64_950 * MS, again_at=65 * S))
+    assert TELL in vrrp.tick(rules, owing, 65 * S)[1]
+
+
 @pytest.mark.parametrize("refresh, again", [(0, NEVER), (60 * S, 75 * S)])
 def test_master_announces_again_after_five_seconds_then_only_if_asked_to(refresh: int, again: int):
     rules = router(announce_refresh=refresh, advert_interval=40 * S)

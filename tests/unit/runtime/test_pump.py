@@ -157,8 +157,8 @@ class Voice:
     def advert(self, router: str, priority: int) -> None:
         self._note(("advert", router, priority))
 
-    def announce(self, router: str) -> None:
-        self._note(("announce", router))
+    def announce(self, router: str, *, refresh: bool) -> None:
+        self._note(("announce", router, refresh))
 
 
 class Clock:
@@ -194,7 +194,7 @@ def test_effects_are_performed_in_their_order():
         remove,
         ExtendAddresses(5),
         SendAdvert("web", 0),
-        Announce("web"),
+        Announce("web", refresh=True),
         fence,
         RoleChanged("web", Role.INIT, Role.BACKUP, "why", 0),
         Alarm("kind", "subject", "detail", True),
@@ -217,7 +217,7 @@ def test_effects_are_performed_in_their_order():
         remove,
         ExtendAddresses(5),
         ("advert", "web", 0),
-        ("announce", "web"),
+        ("announce", "web", True),
         fence,
         "changed",
         ("arm", NEVER),
