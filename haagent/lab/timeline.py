@@ -160,12 +160,17 @@ class Timeline:
         return tuple(sorted(found, key=attrgetter("start", "vip", "nodes")))
 
     def ways(self, overlap: Overlap) -> dict[str, tuple[str, ...]]:
-        """How each of the two nodes was reached meanwhile: by path and kind of question."""
-        those = _slice(self._all.get(overlap.vip, []), overlap.start, overlap.end)
-        found = {
-            node: {f"{each.path} {each.kind.name}" for each in those if each.node == node} for node in overlap.nodes
-        }
-        return {node: tuple(sorted(ways)) for node, ways in found.items()}
+        """How each of the two nodes was reached meanwhile: by path and kind of question.
+
+        What came to it through another host is told only if there is nothing else.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for node in overlap.nodes:
+            those = _slice(self._all.get(overlap.vip, []), overlap.start, overlap.end)
+            own = [each for each in those if each.node == node]
+            direct = [each for each in own if each.path == WIRE or each.path.startswith(f"{node} ")]
+            found[node] = tuple(sorted({f"{each.path} {each.kind.name}" for each in direct or own}))
+        return found
 
     def most_at_once(self, vip: str | None = None) -> int:
         """The most nodes that were answering for one address at one instant; 0 if nobody ever did."""

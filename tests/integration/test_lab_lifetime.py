@@ -71,7 +71,7 @@ def test_nothing_stays_after_a_lab() -> None:
     with Lab(hosts=3, etcd=1) as lab:
         sleeper = lab.host("n1").spawn(["sleep", "600"])
         lab.probe(["10.77.0.101"])
-        assert len(named_after(os.getpid())) == 7  # sw, n1-n3, e1, c1; and the directory
+        assert len(named_after(os.getpid())) == 8  # sw, n1-n3, e1, c1, o1; and the directory
     assert not sleeper.running
     assert named_after(os.getpid()) == []
 

@@ -154,7 +154,7 @@ def test_a_host_that_was_lost_is_asked_when_it_is_back(lab: Lab) -> None:
     lab.lose_host(n1).undo()
     take(n1)
     timeline = seen(prober, now(), 0.5)
-    assert ways(timeline)["n1"] == {"n1 eth0", "n1 eth2", "n1 eth3", "n1 container"}, as_text(timeline)
+    assert ways(timeline)["n1"] >= {"n1 eth0", "n1 eth2", "n1 eth3", "n1 container"}, as_text(timeline)
 
 
 def test_it_leaves_the_machine_to_others(lab: Lab, measure: Measure) -> None:
