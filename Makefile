@@ -88,8 +88,12 @@ bench: root deps venv  ## gaps and overlaps that a client sees, measured in the 
 chaos: root deps venv  ## random faults on real agents: TRIALS=20, SEED=… (root)
 	$(BIN)/python -m haagent.lab.chaos --trials $(TRIALS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: owners
+owners: root deps venv  ## what made two owners once, again and again: ARGS='--trials 100 --ttl 300ms' (root)
+	PYTHONPATH=. $(BIN)/python tests/bench/two_owners.py $(ARGS)
+
 .PHONY: acceptance
-acceptance: check test sim bench demo  ## all of the above, one after the other (root)
+acceptance: check test sim bench owners demo  ## all of the above, one after the other (root)
 
 .PHONY: deps
 deps:  ## the Debian packages that lab and tests need, if missing (root)

@@ -92,7 +92,8 @@ class Cluster:
     def start(self, hosts: Sequence[Host] | None = None) -> None:
         """Start the agents of these hosts, or of all; do not wait for anything."""
         for host in self.lab.hosts if hosts is None else hosts:
-            argv = [sys.executable, *self.program(host), "run", "-c", str(self.config(host))]
+            program = [sys.executable, *self.program(host), "run", "-c", str(self.config(host))]
+            argv = [*self.wrapper(host), *program]
             # An installed agent has its byte code: it is not compiled at each start, whatever our own environment says.
             env = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
             self.agents[host.name] = host.spawn(argv, name="agent", env=env)
@@ -101,6 +102,10 @@ class Cluster:
     def program(self, host: Host) -> Sequence[str]:  # noqa: ARG002 - for who runs it in another way
         """What the interpreter is told to run on a host."""
         return ["-m", "haagent"]
+
+    def wrapper(self, host: Host) -> Sequence[str]:  # noqa: ARG002 - for who runs it in another way
+        """What starts the interpreter on a host; nothing unless given."""
+        return ()
 
     def first_word(self) -> Instant:
         """When the first of the agents' logs began, to the millisecond: before that its process was starting."""

@@ -66,6 +66,7 @@ class Prober:
         # Each kind of question comes again after so long; two that got lost do not split a run.
         self._join_paths = 3 * PERIOD * len(QUESTIONS) * asker.step
         self._answers: list[Answer] = []
+        self._last: dict[str, Instant] = {}
         self._blind: list[Blind] = []
         self._began: Instant | None = None
         self._record = directory / "record"
@@ -145,6 +146,17 @@ class Prober:
         self._read()
         return next((each for each in reversed(self._answers) if each.vip == vip and each.path == WIRE), None)
 
+    def last(self, node: str) -> Instant:
+        """When a node last answered for anything by any path, by now; 0 if it never did."""
+        self._read()
+        return self._last.get(node, 0)
+
+    def forget(self, before: Instant) -> None:
+        """What was answered before an instant is not needed any more: who watches for long would keep all of it."""
+        self._read()
+        self._answers = [answer for answer in self._answers if answer.at >= before]
+        self._blind = [blind for blind in self._blind if blind.end >= before]
+
     def stop(self) -> Statistics:
         """End probing; what was seen stays readable."""
         self._process.stop()
@@ -182,6 +194,7 @@ class Prober:
                 self._blind.append(Blind(seen.at, seen.until()))
             elif seen.kind != sightings.ASKED:
                 node = seen.mac.hex(":") if seen.host == sightings.STRANGER else self._hosts[seen.host]
+                self._last[node] = max(self._last.get(node, 0), seen.at)
                 self._answers.append(
                     Answer(seen.at, self.vips[seen.vip], node, Kind(seen.kind), self._paths[seen.path])
                 )
