@@ -16,11 +16,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
-from haagent import __version__
+from haagent import __version__, gating
 from haagent.adapters.deadman import Deadman
 from haagent.adapters.etcd.store import EtcdStore
 from haagent.adapters.fencing import ExecFencer
-from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.host import HostLock, TakenError, identity, incarnation, machine, missing_capabilities
 from haagent.adapters.neighbours import Neighbours
 from haagent.adapters.netlink import NetlinkKernel
@@ -141,7 +140,7 @@ class _Agent:
         try:
             await self._begin(timer)
             return await self._end(storing)
-        except (OSError, NoWatchdogError) as error:
+        except (OSError, NoWatchdogError, GateFailedError) as error:
             _LOG.error("cannot start: %s", error)
             return Exit.FAILED
         finally:
@@ -173,12 +172,13 @@ class _Agent:
         self._wall.configure(self._config.windows)
 
     async def _begin(self, timer: BoottimeTimer) -> None:
-        """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError: it can not be."""
+        """Start the kernel's port, the outer layers and the node. OSError, NoWatchdogError, GateFailedError."""
         rules = self._node.rules
         # First the sweep: what is no longer configured must be gone before the gate lets go of it.
         adopt = self._config.gate is not GateKind.NONE
         await self.netlink.start(*_kernel_scope(rules), _sources(rules), adopt=adopt)
         self._protect(rules)
+        gating.remove_leftovers(self.gate, self._manager)
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
         if self.network is not None:
@@ -224,18 +224,14 @@ class _Agent:
         self.neighbours.close()
         self.speaker.close()
 
-    def _make_gate(self) -> NftGate | BpfGate | NoGate:
+    def _make_gate(self) -> gating.AnyGate:
         """The gate that the configuration wants. GateFailedError: this kernel does not have it."""
-        if self._config.gate is GateKind.NONE:
-            _LOG.warning(
-                "fence.gate is none: an agent that dies or hangs answers on until the addresses' lifetimes end"
-            )
-            return NoGate()
-        gate = (NftGate if self._config.gate is GateKind.NFT else BpfGate)(self._lost_gate)
-        asyncio.get_running_loop().add_reader(gate.fileno(), self._hear_gate, gate)
+        gate = gating.make(self._config.gate, self._lost_gate)
+        if gate.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(gate.fileno(), self._hear_gate, gate)
         return gate
 
-    def _hear_gate(self, gate: NftGate | BpfGate) -> None:
+    def _hear_gate(self, gate: gating.AnyGate) -> None:
         try:
             gate.hear()
         except GateFailedError as error:
@@ -281,7 +277,7 @@ class _Agent:
             await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if pump.resigned.done():
             self._released = True
-            self._remove_gate()
+            await self._end_gate()
             await self.store.resign()
             _LOG.info("stopped")
             return Exit.OK
@@ -293,7 +289,7 @@ class _Agent:
         left = [name for name, state in self._node.groups.items() if not isinstance(state, Following)]
         gone = [] if self._at_once.done() else await self._abandon()
         if not gone and not self._at_once.done():
-            self._remove_gate()
+            await self._end_gate()
         _LOG.error(
             "stopped, but not cleanly: in etcd %s not given up, so that the others wait until the lease is over; %s",
             f"{', '.join(left) or 'the session'} is",
@@ -301,12 +297,10 @@ class _Agent:
         )
         return Exit.UNCLEAN
 
-    def _remove_gate(self) -> None:
-        """Nothing is held any more, and whoever configures one of the addresses by hand shall find it working."""
-        try:
-            self.gate.remove()
-        except GateFailedError as error:
-            _LOG.error("the gate is left in place, closed: %s", error)
+    async def _end_gate(self) -> None:
+        """Nothing is held any more."""
+        interfaces, groups = _kernel_scope(self._node.rules)
+        await gating.end(self.gate, [one for those in groups.values() for one in those], interfaces)
 
     async def _abandon(self) -> list[str]:
         """Take all addresses away without asking the node; return the groups whose removal was not confirmed."""

@@ -24,8 +24,10 @@ import click
 from haagent import __version__
 
 OK: Final = 0
+FAILED: Final = 1
 UNUSABLE: Final = 3
 WARNED: Final = 4
+TAKEN: Final = 5
 
 DEFAULT_FILE: Final = Path("/etc/haagent/haagent.yaml")
 
@@ -61,6 +63,31 @@ def run(path: Path) -> None:
     from haagent.app import run_agent
 
     sys.exit(run_agent(path))
+
+
+@main.command(epilog=_EXITS)
+def release() -> None:
+    """Remove what is left of any gate while no agent runs: from then on this host answers for what it is configured to.
+
+    After a clean stop a gate is left, closed, only if somebody else configured one of the addresses on this host.
+    """
+    from haagent.adapters.host import HostLock, TakenError
+    from haagent.gating import release as release_gates
+    from haagent.runtime.ports import GateFailedError
+
+    try:
+        lock = HostLock.take()
+    except TakenError as error:
+        click.echo(f"haagent: {error}", err=True)
+        sys.exit(TAKEN)
+    try:
+        removed = release_gates()
+    except GateFailedError as error:
+        click.echo(f"haagent: {error}", err=True)
+        sys.exit(FAILED)
+    finally:
+        lock.release()
+    click.echo(f"removed: {', '.join(removed)}" if removed else "there was no gate")
 
 
 @main.command(epilog=_EXITS)

@@ -65,6 +65,11 @@ class BpfGate:
             self._news = News(NETLINK_ROUTE, (RTNLGRP_TC,))
             self._tc = TrafficControl()
 
+    @property
+    def interfaces(self) -> frozenset[str]:
+        """Where it is; by all others everything passes."""
+        return frozenset(self._guards)
+
     # The port.
 
     def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str] = ()) -> None:

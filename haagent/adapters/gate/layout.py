@@ -39,7 +39,9 @@ ARP: Final = Ref(Family.ARP, TABLE)
 INET: Final = Ref(Family.INET, TABLE)
 NETDEV: Final = Ref(Family.NETDEV, TABLE)
 TABLES: Final = (ARP, INET, NETDEV)
-COMMENT: Final = "haagent: answers only while the lease runs (layout 2)"
+MARK: Final = "haagent: answers only while the lease runs"
+"""How the comments of our tables begin, of whatever version."""
+COMMENT: Final = f"{MARK} (layout 2)"
 LEASE: Final = "lease"
 SHUT: Final = "shut"
 SESSION: Final = "session-"

@@ -42,6 +42,13 @@ class NoGate:
         """Nothing is dropped."""
         return {}
 
+    def fileno(self) -> int:
+        """Nothing to hear."""
+        return -1
+
+    def hear(self) -> None:
+        """Nothing can be lost."""
+
     def remove(self) -> None:
         """Nothing is there."""
 

@@ -19,11 +19,14 @@ from haagent.adapters.gate.netlink import ACK, APPEND, CREATE, EXCLUSIVE, Messag
 
 
 class Family(IntEnum):
-    """Whose packets a table sees (linux/netfilter.h): IPv4 and IPv6, ARP, or all of a device."""
+    """Whose packets a table sees (linux/netfilter.h): INET those of IPv4 and IPv6, NETDEV all of a device."""
 
     INET = 1
+    IPV4 = 2
     ARP = 3
     NETDEV = 5
+    BRIDGE = 7
+    IPV6 = 10
 
 
 class Command(IntEnum):

@@ -17,6 +17,6 @@ The default prefix, /32, has no such company.
 """
 
 from haagent.adapters.netlink.adapter import NetlinkKernel
-from haagent.adapters.netlink.census import held
+from haagent.adapters.netlink.census import configured, held
 
-__all__ = ["NetlinkKernel", "held"]
+__all__ = ["NetlinkKernel", "configured", "held"]
