@@ -13,6 +13,7 @@ from haagent.config.build import Config
 from haagent.config.build import EtcdSettings as EtcdKeys
 from haagent.config.load import Invalid, Loaded
 from haagent.config.read import read, read_etcd
+from haagent.core.units import S
 from haagent.runtime.ports import Deliver
 
 
@@ -65,6 +66,7 @@ def _etcd_settings(cluster: str, keys: EtcdKeys) -> EtcdSettings:
         user=keys.user,
         password=keys.password,
         password_file=_path(keys.password_file),
+        compact_after=keys.compact_after / S,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from haagent.adapters.etcd import EtcdStore
+from haagent.adapters.etcd import Condition, EtcdStore
 from haagent.adapters.gate import BpfGate, NftGate, NoGate
 from haagent.adapters.host import sysctls
 from haagent.adapters.neighbours import Asker
@@ -185,6 +185,7 @@ class Serving:
             chronicle=self.chronicle,
             gate=_gate(self._config, parts.gate),
             etcd=parts.store.reachable,
+            condition=_condition(parts.store.condition),
             renewal=latencies[-1] if latencies else None,
             counted=counted,
             counters=counters,
@@ -266,6 +267,25 @@ class _Table:
             )
             for name, state in self._peers.table().items()
         }
+
+
+def _condition(found: Condition) -> status_pb2.EtcdStatus:
+    return status_pb2.EtcdStatus(
+        members=[
+            status_pb2.EtcdMember(
+                endpoint=member.endpoint,
+                version=member.version,
+                size=member.size,
+                used=member.used,
+                quota=member.quota,
+                alarms=member.alarms,
+            )
+            for member in found.members
+        ],
+        revisions_a_day=found.revisions_a_day,
+        compaction=found.compaction,
+        uncompacted=found.uncompacted,
+    )
 
 
 def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from haagent.api.etcd_findings import etcd_findings
 from haagent.core.units import MS, Duration, S
 from haagent.v1.control_pb2 import Finding
 from haagent.v1.status_pb2 import FAULT, MASTER, NO, Member, Status
@@ -23,6 +24,7 @@ _CURES: Final = {
     "our own certificate expired": "put a new certificate at etcd.cert and etcd.key: the next connection shows it",
     "TLS: ": "see to etcd.ca, etcd.cert and etcd.key: new files are used at the next connection",
     "not authenticated": "correct etcd.password_file, which counts at once, or etcd.password, and reload",
+    "etcd is full": "make room: the commands are with what is said of etcd, and in ETCD.md",
     "permission denied": "let etcd's user read and write /haagent/<cluster>/: etcdctl role grant-permission",
 }
 # What OPERATING says in more words.
@@ -62,8 +64,8 @@ def findings(status: Status, host: Host) -> list[Finding]:
     """All that is to be said, what is wrong first; where all is well, that."""
     found = [*_etcd(status, host), *_gate(status), *_failsafe(status), *_groups(status), *_peers(status)]
     found += [*_alarms(status), *_differences(status), *_sysctls(status, host), *_certificates(status, host)]
-    if not found:
-        found.append(Finding(level=Finding.OK, subject="all", text="nothing is wrong that this node could see"))
+    if not any(one.level > Finding.OK for one in found):
+        found.insert(0, Finding(level=Finding.OK, subject="all", text="nothing is wrong that this node could see"))
     return sorted(found, key=lambda one: -one.level)
 
 
@@ -79,6 +81,7 @@ def _etcd(status: Status, host: Host) -> Iterator[Finding]:
     lease = status.self.lease
     if not status.self.etcd.reachable:
         yield _wrong("etcd", "etcd does not answer", "see to etcd; the log says which endpoints fail, and why")
+    yield from etcd_findings(status.self.etcd)
     if not lease.held:
         yield _wrong("lease", "this node holds no lease, so it can own nothing", "the log says why it was lost")
     slow, ttl = max(host.renewals, default=0), lease.ttl_ns

@@ -72,8 +72,9 @@ class GateState:
 class Around:
     """When it is, and what surrounds the node.
 
-    `etcd`: whether it answers; `renewal`: how long the last answered renewal took (None: none yet). `counted`: by
-    group, as the kernel says. `verdicts`: by group, what this node gets from addresses that another one owns.
+    `etcd`: whether it answers; `condition`: how it is itself; `renewal`: how long the last answered renewal took
+    (None: none yet). `counted`: by group, as the kernel says. `verdicts`: by group, what this node gets from addresses
+    that another one owns.
     """
 
     cluster: str
@@ -82,6 +83,7 @@ class Around:
     chronicle: Chronicle
     gate: GateState
     etcd: bool
+    condition: status_pb2.EtcdStatus | None = None
     renewal: Duration | None = None
     counted: Mapping[str, Counted] = field(default_factory=dict[str, Counted])
     counters: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -115,10 +117,16 @@ def status(node: Node, around: Around, peers: PeerTable) -> status_pb2.Status:
     )
 
 
+def _etcd(node: Node, around: Around) -> status_pb2.EtcdStatus:
+    said = status_pb2.EtcdStatus(reachable=around.etcd, cluster=node.view.cluster or "", revision=node.view.revision)
+    if around.condition is not None:
+        said.MergeFrom(around.condition)
+    return said
+
+
 def node_status(node: Node, around: Around) -> status_pb2.NodeStatus:
     """What the node says of itself."""
-    rules, view = node.rules, node.view
-    gate = around.gate
+    rules, gate = node.rules, around.gate
     return status_pb2.NodeStatus(
         node=rules.node,
         incarnation=rules.incarnation,
@@ -133,7 +141,7 @@ def node_status(node: Node, around: Around) -> status_pb2.NodeStatus:
         ],
         stopping=node.stopping,
         started_wall_ns=around.chronicle.started,
-        etcd=status_pb2.EtcdStatus(reachable=around.etcd, cluster=view.cluster or "", revision=view.revision),
+        etcd=_etcd(node, around),
         at_boot_ns=around.boot,
         at_wall_ns=around.wall,
     )

@@ -26,7 +26,10 @@ from haagent.wire.vrrp import fit_password
 
 @dataclass(frozen=True, slots=True)
 class EtcdSettings:
-    """How etcd is reached. `ca`, `cert`, `key` and `password_file` are paths as written in the file."""
+    """How etcd is reached. `ca`, `cert`, `key` and `password_file` are paths as written in the file.
+
+    `compact_after`: older history is compacted, if nobody else does it; 0: never.
+    """
 
     endpoints: tuple[str, ...]
     ca: str | None = None
@@ -35,6 +38,7 @@ class EtcdSettings:
     user: str | None = None
     password: str | None = None
     password_file: str | None = None
+    compact_after: Duration = 0
 
     def __repr__(self) -> str:
         """Without the password, wherever it may end up."""
@@ -174,6 +178,7 @@ def build_etcd(keys: EtcdKeys) -> EtcdSettings:
         user=keys.user,
         password=keys.password,
         password_file=keys.password_file,
+        compact_after=keys.compact_after,
     )
 
 

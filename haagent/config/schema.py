@@ -67,7 +67,10 @@ def _given(value: object) -> object:
 
 
 class EtcdKeys(_Section):
-    """How etcd is reached. Paths are relative to the directory of the file."""
+    """How etcd is reached. Paths are relative to the directory of the file.
+
+    `compact_after`: history that is older is compacted, if nobody else does it; 0: this node never does.
+    """
 
     endpoints: list[Annotated[str, Endpoint()]] = Field(min_length=1, max_length=16)
     ca: Annotated[str | None, Text()] = None
@@ -76,6 +79,7 @@ class EtcdKeys(_Section):
     user: Annotated[str | None, Text()] = None
     password: Annotated[str | None, Text()] = None
     password_file: Annotated[str | None, Text()] = None
+    compact_after: Annotated[Duration, Span(10 * MINUTE, 7 * DAY, zero=True)] = 3 * HOUR
 
 
 class LeaseKeys(_Section):

@@ -9,7 +9,9 @@ the machine does not matter.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
+import json
 import os
 import random
 import shutil
@@ -32,7 +34,7 @@ class Member:
 
     def __init__(self, place: Place, recipe: Recipe) -> None:
         self.place = place
-        self._recipe = recipe
+        self.recipe = recipe
         self._process: Process | None = None
 
     @property
@@ -42,7 +44,7 @@ class Member:
     @property
     def endpoint(self) -> str:
         """Where clients reach it, as a URL."""
-        scheme = "https" if self._recipe.tls else "http"
+        scheme = "https" if self.recipe.tls else "http"
         return f"{scheme}://{self.place.address}:{self.place.client_port}"
 
     @property
@@ -52,13 +54,13 @@ class Member:
 
     @property
     def log(self) -> Path:
-        return self._recipe.logs / f"{self.name}.log"
+        return self.recipe.logs / f"{self.name}.log"
 
     def start(self) -> None:
         """Start the process, which is not running; `Etcd.wait_ready` tells when it answers."""
         assert not self.running, f"{self.name} already runs"
-        self._process = self._recipe.launcher.spawn(
-            self._recipe.argv(self.place), log=self.log, namespace=self.place.namespace
+        self._process = self.recipe.launcher.spawn(
+            self.recipe.argv(self.place), log=self.log, namespace=self.place.namespace
         )
 
     def stop(self) -> Moment:
@@ -227,6 +229,35 @@ class Etcd:
         revision = next(line.partition(":")[2] for line in text.splitlines() if '"Revision"' in line)
         self.ctl("compact", revision.strip())
         return int(revision)
+
+    def limit(self, quota: int) -> None:
+        """Restart every member with a database of so many bytes at most, and wait until all answer."""
+        self.stop()
+        self._recipe = dataclasses.replace(self._recipe, quota=quota)
+        for member in self.members:
+            member.recipe = self._recipe
+        self.start()
+
+    def fill(self) -> None:
+        """Write until etcd has no space left, and raises its alarm NOSPACE. It must have a small quota."""
+        filler = "x" * 500_000
+        for number in range(100):
+            try:
+                self.ctl("put", f"haagent-lab/filler/{number}", stdin=filler)
+            except LabError as error:
+                if "database space exceeded" in str(error):
+                    return
+                raise
+        raise LabError("etcd took 50 MB, and is not full")
+
+    def make_room(self) -> None:
+        """What an operator does then: delete, compact, defragment, disarm the alarm."""
+        self.ctl("del", "--prefix", "haagent-lab/filler/")
+        shown = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
+        self.ctl("compact", str(shown[0]["Status"]["header"]["revision"]))
+        for member in self.members:
+            self.ctl("defrag", f"--endpoints={member.endpoint}")
+        self.ctl("alarm", "disarm")
 
     def require_password(self, user: str, password: str) -> None:
         """Switch authentication on, with `user` as an administrator; `ctl` uses it from then on."""

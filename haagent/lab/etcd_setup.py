@@ -47,6 +47,8 @@ class Recipe:
     logs: Path
     places: tuple[Place, ...]
     tls: Tls | None = None
+    quota: int | None = None
+    """Bytes of each member's database; None: etcd's default."""
 
     def data(self, name: str) -> Path:
         """Where a member keeps its data."""
@@ -72,6 +74,8 @@ class Recipe:
             "logger": "zap",
             "unsafe-no-fsync": "true",
         }
+        if self.quota is not None:
+            options["quota-backend-bytes"] = str(self.quota)
         if self.tls:
             options |= {
                 "cert-file": str(self.tls.server.certificate),

@@ -141,14 +141,38 @@ class GateStatus(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., owned: _Optional[bool] = ..., dropped: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class EtcdStatus(_message.Message):
-    __slots__ = ("reachable", "cluster", "revision")
+    __slots__ = ("reachable", "cluster", "revision", "members", "revisions_a_day", "compaction", "uncompacted")
     REACHABLE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    REVISIONS_A_DAY_FIELD_NUMBER: _ClassVar[int]
+    COMPACTION_FIELD_NUMBER: _ClassVar[int]
+    UNCOMPACTED_FIELD_NUMBER: _ClassVar[int]
     reachable: bool
     cluster: str
     revision: int
-    def __init__(self, reachable: _Optional[bool] = ..., cluster: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    members: _containers.RepeatedCompositeFieldContainer[EtcdMember]
+    revisions_a_day: int
+    compaction: str
+    uncompacted: bool
+    def __init__(self, reachable: _Optional[bool] = ..., cluster: _Optional[str] = ..., revision: _Optional[int] = ..., members: _Optional[_Iterable[_Union[EtcdMember, _Mapping]]] = ..., revisions_a_day: _Optional[int] = ..., compaction: _Optional[str] = ..., uncompacted: _Optional[bool] = ...) -> None: ...
+
+class EtcdMember(_message.Message):
+    __slots__ = ("endpoint", "version", "size", "used", "quota", "alarms")
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    endpoint: str
+    version: str
+    size: int
+    used: int
+    quota: int
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, endpoint: _Optional[str] = ..., version: _Optional[str] = ..., size: _Optional[int] = ..., used: _Optional[int] = ..., quota: _Optional[int] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Alarm(_message.Message):
     __slots__ = ("kind", "subject", "detail", "since_wall_ns")

@@ -32,8 +32,8 @@ from haagent.core.model import Listed
 async def connect():
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     listed = asyncio.Event()
-    ca = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    settings = EtcdSettings((sys.argv[1],), "test", ca=ca)
+    files = dict(zip(("ca", "certificate", "key"), map(Path, sys.argv[2:])))
+    settings = EtcdSettings((sys.argv[1],), "test", **files)
     store = EtcdStore(settings, lambda event: listed.set() if isinstance(event, Listed) else None)
     running = asyncio.create_task(store.run())
     began = time.monotonic()
@@ -77,8 +77,8 @@ def test_a_name_in_the_hosts_file_needs_no_nameserver(dead_nameserver: Path, tls
     with loopback_etcd(tls=tls) as etcd:
         port = etcd.endpoints[0].rpartition(":")[2]
         name = "localhost" if tls else "etcd.example"  # what the certificate is for
-        trust = [str(etcd.tls.ca)] if etcd.tls is not None else []
-        said = connect(dead_nameserver, f"http{'s' if tls else ''}://{name}:{port}", *trust)
+        files = () if etcd.tls is None else (etcd.tls.ca, etcd.tls.client.certificate, etcd.tls.client.key)
+        said = connect(dead_nameserver, f"http{'s' if tls else ''}://{name}:{port}", *map(str, files))
         taken = [float(line.rpartition(" ")[2]) for line in said if line.startswith("listed after")]
         assert taken, said
         assert taken[0] < SECONDS, said

@@ -27,6 +27,8 @@ class Trouble(Enum):
     """The token is missing, expired or old. Not done; authenticate and try again."""
     LEASE_GONE = auto()
     """The session's lease does not exist. Not done; get another one and try again."""
+    FULL = auto()
+    """etcd has no space left, and takes no writes until an operator makes room. This one may have been done."""
     REFUSED = auto()
     """etcd understood, and will say the same again: permission, bad request. Not done."""
     UNKNOWN = auto()
@@ -79,6 +81,7 @@ _BY_TEXT: Final = {
     "etcdserver: user name is empty": Trouble.TOKEN,
     "etcdserver: revision of auth store is old": Trouble.TOKEN,
     "etcdserver: requested lease not found": Trouble.LEASE_GONE,
+    "database space exceeded": Trouble.FULL,
     "message larger than max": Trouble.REFUSED,
 }
 
@@ -104,5 +107,6 @@ _PLAINLY: Final = {
     "Socket closed": "connection closed",
     "Connection reset by peer": "connection closed",
     "invalid user ID or password": "wrong user or password",
+    "database space exceeded": "etcd is full (NOSPACE): it takes no writes",
     "required revision has been compacted": "history was compacted since the list",
 }

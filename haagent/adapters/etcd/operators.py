@@ -58,8 +58,8 @@ class EtcdRecords:
         try:
             response = await self._txn(request, repeatable=False)
         except CallError as error:
-            # Of all troubles this is the one in which it may have been done.
-            return Unclear(error.why) if error.trouble is Trouble.UNKNOWN else NotWritten(error.why)
+            # Of all troubles these are the ones in which it may have been done.
+            return Unclear(error.why) if error.trouble in (Trouble.UNKNOWN, Trouble.FULL) else NotWritten(error.why)
         return Written(response.header.revision) if response.succeeded else NotWritten()
 
     async def _list(self, first: bytes, end: bytes) -> Listing:

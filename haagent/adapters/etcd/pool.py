@@ -68,10 +68,17 @@ class Pool:
         self._counters = counters
         self._announcer = announcer
         self._changed = asyncio.Event()
+        self.full = asyncio.Event()
+        """Set when an endpoint says that it has no space left."""
         self._loop = asyncio.get_running_loop()
         self._answered_at = self._loop.time()
         self._moved_at = 0.0
         self._ever_answered = False
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All of them, in the order in which they are to be used."""
+        return tuple(self._order)
 
     @property
     def answers(self) -> bool:
@@ -193,6 +200,8 @@ class Pool:
             self._counters[f"call_{error.trouble.name.lower()}"] += 1
             if error.trouble is Trouble.TOKEN:
                 self.drop_token(metadata)
+            if error.trouble is Trouble.FULL:
+                self.full.set()
             if endpoint.end(number) or error.trouble not in _AGAINST:
                 self.failed(endpoint, error)
             raise error from None

@@ -19,6 +19,7 @@ class EtcdSettings:
     default: the roots that gRPC brings), `certificate` and `key` are read again before each new connection, and
     `password_file`, which takes the place of `password`, before each authentication.
     `session_ttl` in seconds: after that long without an agent its session's keys disappear from listings.
+    `compact_after` in seconds: history that is older is compacted if nobody else does it; 0: never.
     """
 
     endpoints: tuple[str, ...]
@@ -30,6 +31,7 @@ class EtcdSettings:
     password: str | None = field(default=None, repr=False)
     password_file: Path | None = None
     session_ttl: int = 30
+    compact_after: float = 0.0
 
 
 class EtcdSettingsError(ValueError):

@@ -21,6 +21,7 @@ from haagent.adapters.etcd.pool import Pool
 from haagent.adapters.etcd.session import Session
 from haagent.adapters.etcd.settings import EtcdSettings, targets
 from haagent.adapters.etcd.together import Together
+from haagent.adapters.etcd.upkeep import Condition, Upkeep
 from haagent.adapters.etcd.watch import Watcher
 from haagent.core.model import Ask, Asking, Commit, Committed, Look, Refused, Unanswered
 from haagent.core.units import Duration, S
@@ -43,6 +44,7 @@ class _Running:
     together: Together
     session: Session
     watcher: Watcher
+    upkeep: Upkeep
 
 
 class EtcdStore:
@@ -70,6 +72,11 @@ class EtcdStore:
         return self._running is not None and self._running.pool.answers
 
     @property
+    def condition(self) -> Condition:
+        """How etcd itself is, as far as it has said."""
+        return Condition() if self._running is None else self._running.upkeep.condition
+
+    @property
     def certificate_expires(self) -> float | None:
         """When the certificate that etcd knows us by ends, in seconds since 1970; None: there is none."""
         return self._access.trust.expires
@@ -80,7 +87,9 @@ class EtcdStore:
         What is connected stays so: certificates count from the next connection on. Endpoints and cluster stay as they
         are. EtcdSettingsError: it cannot be, and nothing changed.
         """
-        return await self._access.change(settings)
+        said = await self._access.change(settings)
+        self._settings = settings
+        return said
 
     def records(self) -> EtcdRecords:
         """What operators read and write, on the same connections."""
@@ -92,12 +101,14 @@ class EtcdStore:
         pool = Pool(self._targets, self._access, self.counters, self._announcer)
         session = Session(pool, settings.session_ttl, self.counters, self._announcer)
         watcher = Watcher(pool, settings.cluster, self._deliver, self._lineage, self.counters, self._announcer)
+        upkeep = Upkeep(pool, lambda: self._settings, self._announcer)
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._running = _Running(tasks, pool, Together(pool, tasks), session, watcher)
+                self._running = _Running(tasks, pool, Together(pool, tasks), session, watcher, upkeep)
                 tasks.create_task(pool.tend())
                 tasks.create_task(session.run())
                 tasks.create_task(watcher.run())
+                tasks.create_task(upkeep.run())
         finally:
             self._running = None
             await pool.close()

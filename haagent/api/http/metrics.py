@@ -21,7 +21,7 @@ from haagent.core.model import Role
 from haagent.core.units import Instant, S
 from haagent.runtime.meters import Histogram, Meters
 from haagent.runtime.ports import GateKind
-from haagent.v1.status_pb2 import NO, Member, NodeStatus, Status
+from haagent.v1.status_pb2 import NO, EtcdMember, Member, NodeStatus, Status
 from haagent.v1.status_pb2 import Role as RoleName
 from haagent.wire.rejection import Reason
 
@@ -168,10 +168,24 @@ def _members(status: Status, meters: Meters) -> Iterator[Metric]:
 
 def _etcd(me: NodeStatus, meters: Meters) -> Iterator[Metric]:
     yield _gauge("haagent_etcd_reachable", "1 while etcd answers and its watch runs.", me.etcd.reachable)
+    sizes = [((one.endpoint, what), size) for one in me.etcd.members for what, size in _sizes(one)]
+    help_text = "The database of each etcd member: its size, what of that is in use, and its quota, where it says that."
+    yield _gauges("haagent_etcd_database_bytes", help_text, ("endpoint", "what"), sizes)
+    help_text = "Revisions a day, of all who write to etcd, as seen since the agent's start; 0 until that is known."
+    yield _gauge("haagent_etcd_revisions_a_day", help_text, me.etcd.revisions_a_day)
+    help_text = "1 if nobody compacts etcd's history: it grows until etcd is full."
+    yield _gauge("haagent_etcd_uncompacted", help_text, me.etcd.uncompacted)
     help_text = "Questions to etcd by what they are about: asked, and how they were answered."
     yield _counters("haagent_etcd_requests", help_text, ("kind", "outcome"), meters.requests.items())
     help_text = "From a question to etcd until its answer; unanswered ones do not count."
     yield _histograms("haagent_etcd_request_seconds", help_text, "kind", meters.answers)
+
+
+def _sizes(member: EtcdMember) -> Iterator[tuple[str, int]]:
+    yield "size", member.size
+    yield "used", member.used
+    if member.quota:
+        yield "quota", member.quota
 
 
 def _vrrp(sources: Sources) -> Iterator[Metric]:

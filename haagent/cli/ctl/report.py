@@ -7,11 +7,12 @@ from typing import Final
 from haagent.cli.ctl.facts import ROLES, Facts, facts, heard
 from haagent.cli.ctl.options import Options
 from haagent.cli.ctl.overview import heading, marks
-from haagent.cli.ctl.show import Table, data, listed, notes, plain, table, tsv
+from haagent.cli.ctl.show import Note, Table, data, listed, notes, plain, table, tsv
 from haagent.cli.ctl.times import short, stamp
 from haagent.v1 import status_pb2 as pb
 
 _LAST: Final = 10
+MIB: Final = 1 << 20
 
 
 def show_status(status: pb.Status, options: Options, group: str | None = None) -> None:
@@ -66,7 +67,21 @@ def _tables(status: pb.Status, found: Facts, group: str | None) -> None:
                 frozenset({"Epoch", "Gap"}),
             )
         )
-    notes(marks(found))
+    notes([*marks(found), *_etcd(status.self.etcd)])
+
+
+def _etcd(etcd: pb.EtcdStatus) -> list[Note]:
+    """How large it is, how fast it grows, and who keeps it short."""
+    if not etcd.members:
+        return []
+    largest = max(etcd.members, key=lambda member: member.size)
+    quota = f" of {largest.quota // MIB}" if largest.quota else ""
+    size = f"{largest.size / MIB:.1f}{quota} MiB, {largest.used / MIB:.1f} MiB in use"
+    versions = ", ".join(sorted({member.version for member in etcd.members}))
+    alarms = sorted({alarm for member in etcd.members for alarm in member.alarms})
+    growth = f"{etcd.revisions_a_day:,} revisions a day" if etcd.revisions_a_day else ""
+    parts = [f"etcd {versions}", size, growth, etcd.compaction, *alarms]
+    return [Note("; ".join(part for part in parts if part), bool(alarms or etcd.uncompacted))]
 
 
 def _node(member: pb.Member, said: dict[str, pb.NodeStatus]) -> list[str]:

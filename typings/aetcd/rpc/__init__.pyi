@@ -1,11 +1,12 @@
 """What is used of aetcd's generated stubs, whose messages exist only at run time (etcd's rpc.proto, kv.proto)."""
 
-# ruff: noqa: N802, N803 - the names are etcd's
+# ruff: noqa: N802, N803, N815 - the names are etcd's
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import grpc.aio
+from google.protobuf.message import Message
 
 class ResponseHeader:
     def CopyFrom(self, other: ResponseHeader) -> None: ...
@@ -141,11 +142,24 @@ class AuthenticateResponse:
     token: str
 
 class StatusRequest: ...
-class StatusResponse: ...
+
+class StatusResponse(Message):
+    header: ResponseHeader
+    version: str
+    dbSize: int
+    dbSizeInUse: int
+    errors: Sequence[str]
+
+class CompactionRequest:
+    def __init__(self, *, revision: int = ..., physical: bool = ...) -> None: ...
+
+class CompactionResponse:
+    header: ResponseHeader
 
 class KVStub:
     Range: grpc.aio.UnaryUnaryMultiCallable[RangeRequest, RangeResponse]
     Txn: grpc.aio.UnaryUnaryMultiCallable[TxnRequest, TxnResponse]
+    Compact: grpc.aio.UnaryUnaryMultiCallable[CompactionRequest, CompactionResponse]
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
 
 class WatchStub:
