@@ -19,8 +19,9 @@ from typing import Final
 
 from haagent.core.units import MS, Duration, Instant, S
 from haagent.lab import topology
+from haagent.lab.chaos import meddling
 from haagent.lab.chaos.cluster import ChaosCluster
-from haagent.lab.chaos.plan import Action, Kind
+from haagent.lab.chaos.plan import WHICH, Action, Kind
 from haagent.lab.commands import ip_batch, now
 from haagent.lab.faults import Direction
 from haagent.lab.host import Host
@@ -56,6 +57,7 @@ class Doer:
         self._cluster = cluster
         self._lab = cluster.lab
         self._owner = owner
+        self._snapshot = cluster.lab.directory / "snapshot"
         self._due: list[tuple[Instant, int, Undo]] = []
         self._numbers = itertools.count()
         self._open: list[tuple[Deed, Undo]] = []
@@ -75,6 +77,14 @@ class Doer:
             Kind.DELETE: self._delete,
             Kind.FLUSH: self._flush,
             Kind.UNFENCE: self._unfence,
+            Kind.FIREWALL: lambda _, host: meddling.flush_firewall(host),
+            Kind.QDISC: lambda _, host: meddling.delete_qdiscs(host),
+            Kind.MAC: self._change_mac,
+            Kind.BY_HAND: self._by_hand,
+            Kind.GATE: lambda action, host: meddling.change_gate(cluster, host, WHICH[Kind.GATE][action.amount]),
+            Kind.CREDENTIALS: lambda _action, _host: meddling.change_password(cluster),
+            Kind.ETCD_GAP: lambda _action, _host: meddling.delete_record_in_a_gap(cluster),
+            Kind.ETCD_RESTORE: self._restore_etcd,
             Kind.CLOCK: self._step_clock,
             Kind.RELOAD: self._reload,
             Kind.CTL_SWITCHOVER: self._switchover,
@@ -90,6 +100,8 @@ class Doer:
 
     def perform(self, plan: Sequence[Action]) -> None:
         """Do it all, in time; return when the last action has been undone."""
+        if any(action.kind is Kind.ETCD_RESTORE for action in plan):
+            self._lab.etcd.save(self._snapshot)
         beginning = now()
         for action in plan:
             self._at(beginning + action.at, lambda action=action: self._begin(action, beginning))
@@ -295,6 +307,17 @@ class Doer:
         if host.name not in self._lost:
             ip_batch(topology.station_commands(host.station), namespace=host.namespace, force=True)
 
+    def _change_mac(self, _: Action, host: Host) -> Undo:
+        undo = meddling.change_mac(host)
+        return lambda: None if host.name in self._lost else undo()
+
+    def _by_hand(self, action: Action, host: Host) -> Undo:
+        undo = meddling.configure_by_hand(host, WHICH[Kind.BY_HAND][action.amount])
+        return lambda: None if host.name in self._lost else undo()
+
+    def _restore_etcd(self, _: Action, host: Host) -> None:
+        meddling.restore_etcd(self._cluster, self._snapshot, [host])
+
     def _run(self, host: Host, *argv: str) -> None:
         self._touched.add(host.name)
         host.run(argv, check=False)
@@ -330,7 +353,9 @@ class Doer:
         control = f"timeout 5 etcdctl --endpoints={','.join(self._lab.etcd.endpoints)}"
         revision = f"{control} put haagent-lab/compaction '' -w fields | sed -n 's/\"Revision\" : //p'"
         script = f"{control} compact $({revision})"
-        self._lab.host("e1").spawn(["sh", "-c", script], name="compact", env={"ETCDCTL_API": "3"})
+        self._lab.host("e1").spawn(
+            ["sh", "-c", script], name="compact", env={"ETCDCTL_API": "3", **self._cluster.credentials()}
+        )
 
     def _kill_member(self, action: Action, _: Host) -> Undo:
         member = self._lab.etcd.members[action.amount]

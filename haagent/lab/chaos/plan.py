@@ -3,8 +3,10 @@
 Faults that come one at a time find little. So the next one is often drawn to come together with the one before it, or
 when a lease that it may have stranded ends; and what lasts often lasts for about a lease.
 
-Left out on purpose: the gate is not removed by hand (UNFENCE) in a trial that also kills, stops or starves an agent.
-Root who removes the fence of a node that is already dead leaves only the addresses' lifetimes, in whole seconds.
+Left out on purpose: not *all* of the gate is removed (UNFENCE) in a trial that also kills, stops or starves an agent,
+only the firewall is flushed. Root who removes all fences of a node that is already dead leaves only the addresses'
+lifetimes, in whole seconds. And nobody configures an address by hand on a host that is lost: at its next boot it would
+answer before any agent runs.
 """
 
 from __future__ import annotations
@@ -51,6 +53,12 @@ class Kind(StrEnum):
     DELETE = "addresses deleted"
     FLUSH = "all addresses flushed"
     UNFENCE = "gate removed"
+    FIREWALL = "firewall flushed"
+    QDISC = "qdiscs deleted"
+    MAC = "MAC address changed"
+    BY_HAND = "addresses configured by hand"
+    GATE = "gate kind changed"
+    CREDENTIALS = "etcd's password changed"
     CLOCK = "clock stepped"
     RELOAD = "config reloaded"
     CTL_SWITCHOVER = "haagentctl switchover"
@@ -60,6 +68,8 @@ class Kind(StrEnum):
     ETCD_PAUSE = "etcd paused"
     ETCD_SLOW = "etcd slow"
     ETCD_COMPACT = "etcd compacted"
+    ETCD_GAP = "record deleted in a gap"
+    ETCD_RESTORE = "etcd restored"
     MEMBER_KILL = "etcd member killed"
     MEMBER_CUT = "etcd member cut off"
 
@@ -85,6 +95,7 @@ class Reload(StrEnum):
 class Action:
     """One fault, from `at` (since the trial's beginning) until `lasts` later, when it is undone.
 
+    BY_HAND is about a backup, and `amount` says where; for GATE, which other kind.
     A killed or ended agent is started again then; what was drained or paused is undrained, or resumed. `amount` is, for
     STARVE, how many busy loops a core; for LOSS, percent; for CLOCK, hours; for ETCD_SLOW, the period in ms; for
     MEMBER_KILL and MEMBER_CUT, which member, from 0.
@@ -109,7 +120,7 @@ class Action:
         return self.kind not in _ABOUT_ALL
 
     def __str__(self) -> str:
-        about = _details(self)
+        about = self.reload if self.kind is Kind.RELOAD else _details(self)
         return f"{self.kind}{f' ({about})' if about else ''}"
 
 
@@ -121,6 +132,11 @@ def span(ttl: Duration) -> Duration:
 def etcd_members(seed: int) -> int:
     """How many members the etcd of this seed's trial has."""
     return 3 if seed // SAME_LAB % 3 == 2 else 1
+
+
+def secured(seed: int) -> bool:
+    """Whether this seed's etcd demands a password."""
+    return seed // SAME_LAB % 5 == 3
 
 
 def peers(seed: int) -> Peers:
@@ -141,13 +157,15 @@ def plan(seed: int, ttl: Duration) -> tuple[Action, ...]:
         actions.append(_outage(chance, ttl))
         if chance.random() < 0.5:
             actions.append(_broken_promise(chance, actions[0], ttl))
+    elif chance.random() < 0.25:
+        actions += _meddled_death(chance, ttl)
     for _ in range(chance.choices(range(1, MOST_ACTIONS + 1), (1, 2, 3, 4, 4, 3))[0] - len(actions)):
         kind = chance.choices(kinds, weights)[0]
         at = _beginning(chance, actions, ttl)
         lasts = min(_lasting(chance, kind, ttl), span(ttl) - at)
         action = Action(
             kind=kind,
-            role=chance.choices(tuple(Role), (6, 2, 1))[0],
+            role=chance.choices(tuple(Role), (0, 2, 1) if kind is Kind.BY_HAND else (6, 2, 1))[0],
             at=at,
             lasts=lasts,
             direction=chance.choice(tuple(Direction)),
@@ -160,8 +178,15 @@ def plan(seed: int, ttl: Duration) -> tuple[Action, ...]:
 
 
 def _impossible(seed: int) -> set[Kind]:
-    members = set[Kind]() if etcd_members(seed) > 1 else _NEED_MEMBERS
-    return members | (set[Kind]() if peers(seed) is not Peers.NONE else _NEED_PEERS)
+    found = set[Kind]() if etcd_members(seed) > 1 else set(_NEED_MEMBERS)
+    if peers(seed) is Peers.NONE:
+        found |= _NEED_PEERS
+    if not secured(seed):
+        found.add(Kind.CREDENTIALS)
+    # A snapshot has old passwords; and who starts on a restored etcd waits as long as promises may carry another.
+    if secured(seed) or peers(seed) is Peers.LONG:
+        found.add(Kind.ETCD_RESTORE)
+    return found
 
 
 def _outage(chance: Random, ttl: Duration) -> Action:
@@ -170,6 +195,14 @@ def _outage(chance: Random, ttl: Duration) -> Action:
     at = chance.randint(200 * MS, 1 * S)
     lasts = min(round(ttl * chance.uniform(1.5, 5)), span(ttl) - at)
     return Action(kind, Role.OWNER, at, lasts, direction=chance.choice(tuple(Direction)))
+
+
+def _meddled_death(chance: Random, ttl: Duration) -> Iterator[Action]:
+    """The owner's agent dies, and before its lease ends somebody meddles with what still holds its addresses."""
+    at = chance.randint(200 * MS, 1 * S)
+    lasts = min(round(ttl * chance.uniform(1.1, 2.5)), span(ttl) - at)
+    yield Action(chance.choice((Kind.KILL, Kind.STOP)), Role.OWNER, at, lasts)
+    yield Action(chance.choice((Kind.FIREWALL, Kind.QDISC)), Role.OWNER, at + round(ttl * chance.uniform(0, 0.8)), 0)
 
 
 def _broken_promise(chance: Random, outage: Action, ttl: Duration) -> Action:
@@ -220,8 +253,12 @@ def _same(action: Action, other: Action) -> bool:
 
 def _plausible(actions: list[Action]) -> Iterator[Action]:
     dying = any(action.kind in _DYING for action in actions)
+    booting = any(action.kind is Kind.HOST_LOST for action in actions)
+    instead = {Kind.UNFENCE: Kind.FIREWALL} if dying else {}
+    if booting:
+        instead[Kind.BY_HAND] = Kind.MAC
     for action in actions:
-        yield replace(action, kind=Kind.DELETE) if dying and action.kind is Kind.UNFENCE else action
+        yield replace(action, kind=instead.get(action.kind, action.kind))
 
 
 def _details(action: Action) -> str:
@@ -232,8 +269,8 @@ def _details(action: Action) -> str:
             return f"{action.amount} %, {action.direction.value}"
         case Kind.CLOCK:
             return f"{action.amount:+d} h"
-        case Kind.RELOAD:
-            return action.reload
+        case Kind.BY_HAND | Kind.GATE:
+            return WHICH[action.kind][action.amount]
         case Kind.ETCD_SLOW:
             return f"{action.amount} ms pulses"
         case Kind.MEMBER_KILL | Kind.MEMBER_CUT:
@@ -246,13 +283,26 @@ def _details(action: Action) -> str:
             return ""
 
 
-_DYING: Final = {Kind.KILL, Kind.STOP, Kind.STARVE}
-_MOMENTARY: Final = {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT, Kind.CTL_SWITCHOVER}
+WHICH: Final = {Kind.BY_HAND: ("eth0", "lo", "eth2"), Kind.GATE: ("nft", "bpf")}
+"""What the `amount` of an action chooses: an interface, a gate."""
+_DYING: Final = {Kind.KILL, Kind.STOP, Kind.STARVE, Kind.GATE, Kind.ETCD_RESTORE}
+_MOMENTARY: Final = {
+    Kind.DELETE,
+    Kind.UNFENCE,
+    Kind.FIREWALL,
+    Kind.QDISC,
+    Kind.CREDENTIALS,
+    Kind.ETCD_COMPACT,
+    Kind.ETCD_GAP,
+    Kind.ETCD_RESTORE,
+    Kind.CTL_SWITCHOVER,
+}
 _NEED_MEMBERS: Final = {Kind.MEMBER_KILL, Kind.MEMBER_CUT}
 _NEED_PEERS: Final = {Kind.CUT_STREAMS}
 _ABOUT_ALL: Final = {
     Kind.STARVE,
     Kind.CTL_PAUSE,
+    Kind.CREDENTIALS,
     *(kind for kind in Kind if kind.name.startswith(("ETCD_", "MEMBER_"))),
 }
 _WEIGHTS: Final = {
@@ -276,4 +326,6 @@ _AMOUNTS: Final[dict[Kind, tuple[int, ...]]] = {
     Kind.ETCD_SLOW: (40, 100, 200, 400, 700),
     Kind.MEMBER_KILL: (0, 1, 2),
     Kind.MEMBER_CUT: (0, 1, 2),
+    Kind.BY_HAND: (0, 1, 2),
+    Kind.GATE: (0, 1),
 }

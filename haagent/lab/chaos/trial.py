@@ -22,7 +22,10 @@ from haagent.lab.commands import LabError, now
 from haagent.lab.lab import Lab
 from haagent.lab.prober import Prober
 from haagent.lab.timeline import DEFAULT_JOIN, Timeline
+from haagent.lab.topology import Extra
 
+EXTRAS: Final = (Extra.SECOND, Extra.ROUTED, Extra.CONTAINER)
+"""By which a client could reach a host too."""
 BEFORE: Final = 100 * MS
 """How much of what was before its beginning is looked at."""
 SETTLE: Final = 300 * MS
@@ -46,17 +49,26 @@ class Trial:
 class Stage:
     """A lab with a cluster that owns; a context manager. Trials may be run on it until one fails."""
 
-    def __init__(self, *, ttl: Duration, members: int = 1, gate: str | None = None, peers: Peers = Peers.NONE) -> None:
+    def __init__(
+        self,
+        *,
+        ttl: Duration,
+        members: int = 1,
+        gate: str | None = None,
+        peers: Peers = Peers.NONE,
+        secured: bool = False,
+    ) -> None:
         self.ttl = ttl
         self._gate = gate
         self._peers = peers
-        self._lab = Lab(hosts=3, etcd=members)
+        self._secured = secured
+        self._lab = Lab(hosts=3, etcd=members, extras=EXTRAS)
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Stage:
         self._cleanup.enter_context(self._lab)
         try:
-            self.cluster = ChaosCluster(self._lab, self.ttl, self._gate, self._peers)
+            self.cluster = ChaosCluster(self._lab, self.ttl, self._gate, self._peers, secured=self._secured)
             self.cluster.start()
             self.cluster.restore()
         except BaseException as error:

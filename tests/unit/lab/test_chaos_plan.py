@@ -10,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haagent.core.units import MS, S
-from haagent.lab.chaos.plan import MOST_ACTIONS, SAME_LAB, Action, Kind, Peers, etcd_members, peers, plan, span
+from haagent.lab.chaos.plan import MOST_ACTIONS, SAME_LAB, Action, Kind, Peers, etcd_members, peers, plan, secured, span
 
-MANY = range(2000)
+MANY = range(6000)
+MOMENTARY = {Kind.DELETE, Kind.UNFENCE, Kind.FIREWALL, Kind.QDISC, Kind.CREDENTIALS, Kind.CTL_SWITCHOVER} | {
+    Kind.ETCD_COMPACT,
+    Kind.ETCD_GAP,
+    Kind.ETCD_RESTORE,
+}
 ttls = st.sampled_from([300 * MS, 1 * S, 3 * S])
 
 
@@ -24,7 +29,7 @@ def test_a_plan_is_its_seeds_alone_and_keeps_its_bounds(seed: int, ttl: int) -> 
     assert all(before.at <= after.at for before, after in pairwise(actions))
     for action in actions:
         assert 0 < action.at <= action.end <= span(ttl)
-        assert action.lasts or action.kind in {Kind.DELETE, Kind.UNFENCE, Kind.ETCD_COMPACT, Kind.CTL_SWITCHOVER}
+        assert action.lasts or action.kind in MOMENTARY
         assert action.kind is not Kind.STARVE or action.lasts <= 2 * S, "others live on this machine"
 
 
@@ -36,16 +41,32 @@ def test_no_end_undoes_another_of_its_kind(seed: int, ttl: int) -> None:
 
 
 def test_every_kind_comes_up_where_there_is_what_it_needs() -> None:
-    kinds: defaultdict[tuple[int, bool], set[Kind]] = defaultdict(set)
+    kinds: defaultdict[tuple[int, Peers, bool], set[Kind]] = defaultdict(set)
     for seed in MANY:
-        kinds[etcd_members(seed), peers(seed) is not Peers.NONE] |= {action.kind for action in plan(seed, 1 * S)}
-    members, streams = {Kind.MEMBER_KILL, Kind.MEMBER_CUT}, {Kind.CUT_STREAMS}
-    assert {setting: set(Kind) - some for setting, some in kinds.items()} == {
-        (3, True): set(),
-        (3, False): streams,
-        (1, True): members,
-        (1, False): members | streams,
-    }
+        kinds[etcd_members(seed), peers(seed), secured(seed)] |= {action.kind for action in plan(seed, 1 * S)}
+    assert len(kinds) == 2 * 3 * 2
+    for (members, heard, demands), found in kinds.items():
+        missing = set[Kind]() if members == 3 else {Kind.MEMBER_KILL, Kind.MEMBER_CUT}
+        missing |= {Kind.CUT_STREAMS} if heard is Peers.NONE else set()
+        missing |= set() if demands else {Kind.CREDENTIALS}
+        missing |= {Kind.ETCD_RESTORE} if demands or heard is Peers.LONG else set()
+        assert set(Kind) - found == missing
+
+
+def test_meddling_with_a_dead_owner_leaves_one_fence() -> None:
+    for seed in MANY:
+        kinds = {action.kind for action in plan(seed, 1 * S)}
+        assert not (Kind.UNFENCE in kinds and kinds & {Kind.KILL, Kind.STOP, Kind.STARVE, Kind.GATE})
+        assert not {Kind.BY_HAND, Kind.HOST_LOST} <= kinds
+    after_death = [
+        other.at - action.at
+        for seed in MANY
+        for action in plan(seed, 1 * S)
+        if action.kind in {Kind.KILL, Kind.STOP}
+        for other in plan(seed, 1 * S)
+        if other.kind in {Kind.FIREWALL, Kind.QDISC} and 0 <= other.at - action.at < 1 * S
+    ]
+    assert len(after_death) > len(MANY) / 50
 
 
 def test_half_of_all_seeds_have_failsafe_and_etcd_is_away_in_most_of_those() -> None:
