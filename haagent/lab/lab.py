@@ -226,6 +226,8 @@ class Lab:
         fault = Fault(self._switch, f"{host.name} lost", drops=around(ports, Direction.BOTH), ports_down=ports)
         namespaces.kill_inside([host.namespace])
         self._switch.unplug(host.station)
+        if Extra.CONTAINER in host.station.extras:  # the kernel takes its time to do this with the namespace
+            ip_batch(["link del eth0"], namespace=self._container(host.station))
         namespaces.destroy([host.namespace])
 
         def boot() -> None:

@@ -42,6 +42,8 @@ QUESTIONS: Final = (probes.Neighbour, probes.Echo, probes.Datagram, probes.Conne
 """What a path is asked, one after the other."""
 LINGER: Final[Duration] = 50 * MS
 """How long it listens after it last asked: what is on its way by then is not lost."""
+PATIENCE: Final[Duration] = 100 * MS
+"""How long an answer of a MAC address that is new may wait for its host's own cable to say whose it is."""
 _MOST_TRIPS: Final = 1_000_000
 _MOST_MACS: Final = 4
 
@@ -160,6 +162,7 @@ class _Loop:
         self._step = orders["step"]
         self._record = record
         self._unwritten = bytearray()
+        self._unknown: list[tuple[Instant, probes.Reply]] = []
         self._late = array("q")
         self._trips = array("q")
         self._answers = 0
@@ -177,12 +180,15 @@ class _Loop:
             asked = began
             if not self._unwritten:  # silence is news too: it was asked, and nobody answered
                 self._unwritten += sightings.pack(began, sightings.ASKED)
+            if self._unknown:
+                self._name(began - PATIENCE if self._paths else began)
             self._ask()
             self._record.write(self._unwritten)
             self._unwritten.clear()
             due = max(due + self._step, now() + self._step // 4)
             self._listen_until(due)
         self._listen_until(now() + LINGER)
+        self._name(now())
         self._record.write(self._unwritten)
 
     def statistics(self) -> Statistics:
@@ -216,19 +222,26 @@ class _Loop:
                 self._listen()
 
     def _listen(self) -> None:
-        # The paths first, and again for a MAC address that is new: the cable that it comes from says whose it is.
-        self._listen_on_paths()
-        for arrived, reply in self._replies(self._wire):
-            if self._paths and reply.source_mac not in self._host_of:
-                self._listen_on_paths()
-            self._note(arrived, reply, 0, self._host_of.get(reply.source_mac, sightings.STRANGER))
-
-    def _listen_on_paths(self) -> None:
         for number, path in enumerate(self._paths, 1):
             for arrived, reply in self._replies(path.wire):
                 if path.learn(reply.source_mac):
                     self._host_of[reply.source_mac] = path.host
                 self._note(arrived, reply, reply.target or number, path.host)
+        for arrived, reply in self._replies(self._wire):
+            if (host := self._host_of.get(reply.source_mac)) is None:
+                self._unknown.append((arrived, reply))
+            else:
+                self._note(arrived, reply, 0, host)
+
+    def _name(self, before: Instant) -> None:
+        """Note the answers of new MAC addresses: by now a path may have said whose they are. Later ones may wait."""
+        for arrived, reply in self._unknown:
+            host = self._host_of.get(reply.source_mac)
+            if host is not None or arrived < before:
+                self._note(arrived, reply, 0, sightings.STRANGER if host is None else host)
+        self._unknown = [
+            each for each in self._unknown if each[0] >= before and each[1].source_mac not in self._host_of
+        ]
 
     def _replies(self, wire: Wire) -> Iterator[tuple[Instant, probes.Reply]]:
         for arrived, frame in wire.receive():
