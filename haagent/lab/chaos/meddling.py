@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from haagent.lab import topology
 from haagent.lab.chaos.cluster import ChaosCluster
@@ -17,8 +16,6 @@ from haagent.lab.commands import LabError
 from haagent.lab.host import Host
 
 Undo = Callable[[], object]
-
-OTHER_MAC: Final = "02:99:00:00:00:01"
 
 
 def flush_firewall(host: Host) -> None:
@@ -38,7 +35,7 @@ def change_mac(host: Host) -> Undo:
     def change(mac: str) -> None:
         host.run(["ip", "link", "set", "eth0", "address", mac], check=False)
 
-    change(OTHER_MAC)
+    change(f"02:99{host.mac[5:]}")
     return lambda: change(host.mac)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from haagent.core.units import MS, Duration, Instant
+from haagent.lab import render
 from haagent.lab.chaos import journal
 from haagent.lab.chaos.journal import Line, Tenure
 from haagent.lab.timeline import Overlap, Timeline
@@ -53,6 +54,8 @@ class Verdict:
     tenures: tuple[Tenure, ...]
     stalls: tuple[str, ...]
     sick: tuple[str, ...]
+    ways: str = ""
+    """How the two were reached in the longest overlap."""
 
     @property
     def overlap(self) -> Duration:
@@ -64,7 +67,7 @@ class Verdict:
         """Why the trial failed; empty if it passed."""
         found: list[str] = []
         if self.most > 1:
-            found.append(f"{self.most} nodes answered at once, for {self.overlap / MS:.0f} ms")
+            found.append(f"{self.most} nodes answered at once, for {self.overlap / MS:.0f} ms ({self.ways})")
         if shared := journal.shared_epochs(self.tenures):
             found.append(f"two nodes were MASTER by epoch {', '.join(map(str, shared))}")
         took = self.recovery.took
@@ -96,6 +99,7 @@ def judge(
     timeline: Timeline, vips: Sequence[str], recovery: Recovery, lines: Sequence[Line], tenures: Iterable[Tenure]
 ) -> Verdict:
     """What the trial comes to; `timeline` from a little before its beginning to its end."""
+    worst = max(timeline.overlaps(), key=lambda overlap: overlap.length, default=None)
     gaps = [timeline.gap(vip, timeline.watched[0]) for vip in vips]
     lengths = [gap.length for gap in gaps]
     return Verdict(
@@ -107,6 +111,7 @@ def judge(
         tenures=tuple(tenures),
         stalls=journal.stalls(lines),
         sick=journal.sick(lines),
+        ways="" if worst is None else render.ways(timeline, worst),
     )
 
 

@@ -55,7 +55,7 @@ def test_two_that_answer_are_red_where_they_did() -> None:
     bands = [rect for rect in root.iter(f"{SVG}rect") if rect.get("class") == "overlap"]
     assert len(bands) == len(VIPS)
     assert "n1 and n2 at once for 498.0 ms" in texts(root)
-    assert "2 nodes answered at once, for 498 ms" in texts(root)
+    assert "2 nodes answered at once, for 498 ms (n1 by wire UDP; n2 by wire UDP)" in texts(root)
 
 
 def test_everything_is_within_the_picture() -> None:

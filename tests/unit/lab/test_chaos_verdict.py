@@ -40,7 +40,7 @@ def test_one_answer_too_many_fails() -> None:
     found = verdict(answers("n1", 0, 1004), answers("n2", 1001, 3000, VIPS[1]), answers("n2", 1100, 3000, VIPS[0]))
     assert found.most == 2
     assert [overlap.vip for overlap in found.overlaps] == [VIPS[1]]
-    assert found.failures == ("2 nodes answered at once, for 1 ms",)
+    assert found.failures == ("2 nodes answered at once, for 1 ms (n1 by wire UDP; n2 by wire UDP)",)
     assert not found.document()["passed"]
 
 
