@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import gc
 import logging
 import signal
@@ -59,6 +60,7 @@ from haagent.serving import Parts, Serving
 
 _LOG: Final = logging.getLogger("haagent")
 
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 ABANDON_PATIENCE: Final = 2.5
 """Seconds that the kernel gets to confirm that the addresses are gone, when the node can not be asked any more."""
 
@@ -340,7 +342,11 @@ class _Agent:
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback raised. Each stands for itself (a packet, a timer), so the agent goes on, and says so."""
-        _LOG.error("%s", context.get("message"), exc_info=context.get("exception"))
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            _LOG.error("%s: %s (see LimitNOFILE=)", context.get("message"), error.strerror)
+        else:
+            _LOG.error("%s", context.get("message"), exc_info=error)
 
     def _reload(self) -> None:
         if not self._stopping.done():

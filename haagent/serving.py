@@ -81,6 +81,7 @@ class Serving:
         self._control: ControlServer | None = None
         self._http: HttpService | None = None
         self._begun = asyncio.Event()
+        self._uncounted = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, parts: Parts) -> None:
@@ -234,8 +235,12 @@ class Serving:
         try:
             there = await held(address for some in groups.values() for address in some)
         except OSError as error:
-            _LOG.debug("the kernel does not say which addresses it has: %s", error)
+            why = error.strerror or str(error)
+            if why != self._uncounted:
+                _LOG.error("which addresses the kernel has cannot be counted: %s", why)
+            self._uncounted = why
             return {}
+        self._uncounted = ""
         return {
             name: Counted(tuple(one for one in some if one in there), tuple(one for one in some if one not in there))
             for name, some in groups.items()

@@ -268,7 +268,13 @@ class Events:
 
 def _open(groups: int) -> tuple[Any, socket.socket]:
     netlink = IPRSocket(ext_ack=True)
-    netlink.bind(groups)
+    try:
+        netlink.bind(groups)
+    except KeyError:  # what pyroute2 makes of whatever kept all its attempts from succeeding
+        netlink.close()
+        raise OSError(
+            errno.EMFILE, "no netlink socket: too few file descriptors (LimitNOFILE=) or too little memory"
+        ) from None
     raw: socket.socket = netlink.socket
     try:
         raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)

@@ -12,6 +12,8 @@ Exit codes:
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import os
 import sys
@@ -22,6 +24,7 @@ from typing import Final
 import click
 
 from haagent import __version__
+from haagent.cli.ctl.errors import UNKNOWN
 from haagent.cli.ctl.options import Options, common
 
 # Where a command lives: its module, and its name there.
@@ -89,9 +92,27 @@ def main() -> None:
     try:
         cli.main(prog_name="haagentctl")
     except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            code = _unwritten(error)
         # Taking down the interpreter, with all that gRPC has loaded, takes as long as the answer did.
-        sys.stdout.flush()
-        os._exit(end.code if isinstance(end.code, int) else 0)
+        os._exit(code)
+    except OSError as error:
+        if error.errno not in _UNWRITTEN or error.filename is not None:
+            raise
+        os._exit(_unwritten(error))
+
+
+_UNWRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+
+
+def _unwritten(error: OSError) -> int:
+    """Standard output takes nothing: a command may have been carried out that cannot tell what came of it."""
+    with contextlib.suppress(OSError):
+        click.echo(f"Error: standard output cannot be written: {os.strerror(error.errno or 0)}", err=True)
+    return UNKNOWN
 
 
 def _confess(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from haagent.core.units import MS, Duration, S, Wall
+
+_LATEST: Final[Wall] = (1 << 63) - 1
+"""Nanoseconds since 1970 that go over the wire: until April 2262."""
 
 
 def scheduled(text: str, now: Wall) -> Wall:
@@ -23,6 +27,8 @@ def scheduled(text: str, now: Wall) -> Wall:
     if len(text.strip()) < len("2026-11-20T12"):
         raise ValueError(f"{text!r} has no time of day, {allowed}")
     wall = int(at.timestamp()) * S + at.microsecond * 1000
+    if wall > _LATEST:
+        raise ValueError(f"{text!r} is too far away, must be before the year 2262")
     if wall <= now:
         raise ValueError(f"{_iso(at)} is past, must be in the future")
     return wall

@@ -132,6 +132,25 @@ def test_scheduled_is_done(served: Served):
     assert (request.not_before_wall_ns, request.wait_ms) == (4_070_908_800_000_000_000, 0)
 
 
+def test_scheduled_too_far_away(served: Served):
+    result = served(*CHANGES["Switchover"], "--scheduled", "9999-12-31T23:59")
+    assert result.exit_code == 2
+    assert "--scheduled: '9999-12-31T23:59' is too far away, must be before the year 2262" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("--help",), ("config", "schema"), ("version",)], ids=" ".join)
+def test_standard_output_takes_nothing(served: Served, words: tuple[str, ...]):
+    argv = [sys.executable, "-m", "haagent.cli.ctl", *words]
+    if words == ("version",):
+        argv += ["--endpoint", served.endpoint]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        3,
+        "Error: standard output cannot be written: No space left on device\n",
+    )
+
+
 def test_a_move_that_nobody_could_verify(served: Served):
     outcome = moved(verified=False)
     outcome.result, outcome.reason, outcome.text = control.UNKNOWN, "not-verified", "n1 did not say that it let go"
