@@ -67,15 +67,15 @@ class Wanted:
 
 
 def lifetime_for(until: Instant, now: Instant) -> int:
-    """Whole seconds that surely reach `until`, with a second of slack: the kernel deletes up to 20 ms early."""
+    """The fewest whole seconds that surely reach `until`: what an agent that is dead holds, it holds no longer."""
     assert until > now
-    return -(-(until - now) // S) + 1
+    return -(-(until + EARLY - now) // S)
 
 
-EARLY: Duration = 50 * MS
-"""A lifetime that ends less than this after the lease is renewed: the kernel's timer may be early by 20 ms."""
+EARLY: Duration = 30 * MS
+"""A lifetime that ends less than this after the lease is renewed: the kernel deletes up to 20 ms and a tick early."""
 
-LATE: Duration = 2 * S + 50 * MS
+LATE: Duration = 1 * S + EARLY
 """A lifetime that ends more than this after the lease (a lease that got shorter) is renewed as well."""
 
 SETTLES: Duration = 200 * MS
