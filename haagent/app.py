@@ -131,10 +131,10 @@ class _Agent:
         _LOG.info("haagent starts: %s", self._config.summary(), extra=about)
         rules = self._node.rules
         try:
-            self.gate = self._make_gate()
+            self.gate = gating.make(self._config.gate, self._lost_gate, self._manager)
             deadman = Deadman()
         except (GateFailedError, OSError) as error:
-            _LOG.error("cannot start: no gate: %s; fence.gate chooses another", error)
+            _LOG.error("cannot start: no gate: %s; fence.gate chooses, and only `none` starts without", error)
             return Exit.FAILED
         self.kernel = GatedKernel(self.netlink, self.gate, deadman, self._pump.deliver, grace=rules.ttl // 4)
         timer = BoottimeTimer(self._pump.tick)
@@ -225,19 +225,6 @@ class _Agent:
     def _fall_silent(self) -> None:
         self.neighbours.close()
         self.speaker.close()
-
-    def _make_gate(self) -> gating.AnyGate:
-        """The gate that the configuration wants. GateFailedError: this kernel does not have it."""
-        gate = gating.make(self._config.gate, self._lost_gate)
-        if gate.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(gate.fileno(), self._hear_gate, gate)
-        return gate
-
-    def _hear_gate(self, gate: gating.AnyGate) -> None:
-        try:
-            gate.hear()
-        except GateFailedError as error:
-            self._lost_gate(str(error))
 
     def _lost_gate(self, why: str) -> None:
         self._pump.deliver(GateClosed(why))

@@ -7,12 +7,14 @@ the next start or `haagent release`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address
 from typing import Final
 
-from haagent.adapters.gate import BpfGate, NftGate, NoGate, remove_classifiers, remove_tables
+from haagent.adapters.gate import BpfGate, Gates, NftGate, NoGate, remove_classifiers, remove_tables
+from haagent.adapters.gate.both import Lost, Makers
 from haagent.adapters.gate.keeper import Keeper
 from haagent.adapters.netlink import configured
 from haagent.adapters.systemd import ServiceManager
@@ -21,15 +23,48 @@ from haagent.runtime.ports import GateFailedError, GateKind
 
 _LOG: Final = logging.getLogger("haagent.gate")
 
-AnyGate = NftGate | BpfGate | NoGate
+AnyGate = Gates | NoGate
+
+TEND_EVERY: Final = 5.0
+"""Seconds between two tries to have a gate again that failed, or a keeper of its socket."""
 
 
-def make(kind: GateKind, lost: Callable[[str], None]) -> AnyGate:
-    """The gate that the configuration wants. GateFailedError: this kernel does not have it."""
+def make(kind: GateKind, lost: Lost, manager: ServiceManager) -> AnyGate:
+    """The gate that the configuration wants, heard and tended by the running event loop; with `auto`, all there are.
+
+    GateFailedError: this kernel has none of it.
+    """
     if kind is GateKind.NONE:
         _LOG.warning("fence.gate is none: an agent that dies or hangs answers on until the addresses' lifetimes end")
         return NoGate()
-    return NftGate(lost) if kind is GateKind.NFT else BpfGate(lost)
+    keeper = Keeper(manager) if kind is not GateKind.BPF else None
+    taken = [None if keeper is None else keeper.take()]
+
+    def nft(lost: Lost) -> NftGate:
+        return NftGate(lost, opened=taken.pop() if taken else None)
+
+    kinds: Makers = {GateKind.NFT: nft, GateKind.BPF: BpfGate}
+    wanted: Makers = kinds if kind is GateKind.AUTO else {kind: kinds[kind]}
+    gates = Gates(lost, wanted, keeper)
+    _attend(gates, lost)
+    return gates
+
+
+def _attend(gates: Gates, lost: Lost) -> None:
+    loop = asyncio.get_running_loop()
+
+    def look_after(do: Callable[[], None]) -> None:
+        try:
+            do()
+        except GateFailedError as error:
+            lost(str(error))
+
+    def tend() -> None:
+        look_after(gates.tend)
+        loop.call_later(TEND_EVERY, tend)
+
+    loop.add_reader(gates.fileno(), look_after, gates.hear)
+    loop.call_later(TEND_EVERY, tend)
 
 
 def remove_leftovers(gate: AnyGate, manager: ServiceManager) -> None:
@@ -37,8 +72,8 @@ def remove_leftovers(gate: AnyGate, manager: ServiceManager) -> None:
 
     Nobody would ever open them. GateFailedError: one cannot be removed.
     """
-    removed = [] if isinstance(gate, NftGate) else _remove_tables(manager)
-    removed += remove_classifiers(gate.interfaces if isinstance(gate, BpfGate) else ())
+    removed = [] if GateKind.NFT in gate.holding else _remove_tables(manager)
+    removed += remove_classifiers(gate.interfaces)
     if removed:
         _LOG.warning("removed what an earlier run left of its gate: %s", ", ".join(removed))
 
@@ -68,6 +103,7 @@ def _remove_tables(manager: ServiceManager) -> list[str]:
     keeper = Keeper(manager)
     removed = remove_tables(keeper.take())
     keeper.release()
+    keeper.leave()
     return removed
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from haagent.adapters.etcd import Condition, EtcdStore
-from haagent.adapters.gate import BpfGate, NftGate, NoGate
+from haagent.adapters.gate import Gates, NoGate
 from haagent.adapters.host import sysctls
 from haagent.adapters.neighbours import Asker
 from haagent.adapters.netlink import held
@@ -38,7 +38,7 @@ from haagent.prepare import control_credentials
 from haagent.runtime.chronicle import Chronicle
 from haagent.runtime.clock import boottime
 from haagent.runtime.meters import Meters
-from haagent.runtime.ports import GateFailedError
+from haagent.runtime.ports import GateFailedError, GateKind
 from haagent.runtime.pump import Pump
 from haagent.v1 import status_pb2
 from haagent.wire.rejection import Reason
@@ -61,7 +61,7 @@ class Parts:
 
     pump: Pump
     store: EtcdStore
-    gate: NftGate | BpfGate | NoGate
+    gate: Gates | NoGate
     counters: Mapping[str, Mapping[str, int]]
     rejected: Mapping[tuple[str, Reason], int]
     reload: Callable[[], Awaitable[Reading]]
@@ -184,7 +184,7 @@ class Serving:
             boot=boottime(),
             wall=time.time_ns(),
             chronicle=self.chronicle,
-            gate=_gate(self._config, parts.gate),
+            gate=_gate(parts.gate),
             etcd=parts.store.reachable,
             condition=_condition(parts.store.condition),
             renewal=latencies[-1] if latencies else None,
@@ -293,8 +293,10 @@ def _condition(found: Condition) -> status_pb2.EtcdStatus:
     )
 
 
-def _gate(config: Config, gate: NftGate | BpfGate | NoGate) -> GateState:
+def _gate(gate: Gates | NoGate) -> GateState:
+    if isinstance(gate, NoGate):
+        return GateState(GateKind.NONE)
     dropped: Mapping[str, int] = {}
     with contextlib.suppress(GateFailedError):
         dropped = gate.counters()
-    return GateState(config.gate.value, isinstance(gate, NftGate) and gate.owned, dropped)
+    return GateState("+".join(gate.holding), gate.owned, dropped, gate.kept_by, dict(gate.failed), dict(gate.rebuilt))

@@ -95,10 +95,21 @@ def _gate(status: Status) -> Iterator[Finding]:
     gate = status.self.gate
     if gate.kind == "none":
         text = "without a gate, an agent that hangs or dies answers on until its addresses' lifetimes end"
-        yield _wrong("gate", text, "fence.gate: nft, or bpf where the kernel has no nftables")
-    elif not gate.owned and gate.kind == "nft":
-        text = "this kernel (before 6.9) lets others flush the gate's table"
+        yield _wrong("gate", text, "fence.gate: auto")
+        return
+    if not gate.owned and "nft" in gate.kind:
+        text = "this kernel (before 6.9) lets others flush the gate's tables"
         yield _warning("gate", text, "keep `nft flush ruleset` off this host, or use a newer kernel")
+    if gate.owned and not gate.kept_by:
+        text = "nobody keeps the gate's tables owned when this agent dies: whoever flushes nftables then opens them"
+        yield _warning("gate", text, "the log says why the keeper does not run")
+    for kind, why in sorted(gate.failed.items()):
+        text = f"the {kind} gate does not hold ({why}): {gate.kind.replace('+', ' and ')} holds alone"
+        yield _warning("gate", text, "give the agent what it needs for it, or name one kind in fence.gate")
+    for kind, count in sorted(gate.rebuilt.items()):
+        text = f"somebody took the {kind} gate away, {count} times since the start"
+        advice = "find what removes it (`nft flush ruleset`, `tc qdisc del ... clsact`): when the agent is dead, only"
+        yield _warning("gate", text, f"{advice} the other gate holds")
 
 
 def _failsafe(status: Status) -> Iterator[Finding]:

@@ -61,11 +61,17 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class GateState:
-    """What keeps the lease in the kernel: nft, bpf or none; whether nobody else can change it; what it dropped."""
+    """What keeps the lease in the kernel: nft, bpf, nft+bpf, none; whether nobody else can change it; what it dropped.
+
+    `kept_by`: who keeps it so when this process dies. By kind: why it `failed`, how often it was `rebuilt`.
+    """
 
     kind: str
     owned: bool = False
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    kept_by: str = ""
+    failed: Mapping[str, str] = field(default_factory=dict[str, str])
+    rebuilt: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,14 @@ def node_status(node: Node, around: Around) -> status_pb2.NodeStatus:
         groups=[_role(name, node, around) for name in node.groups],
         lease=_lease(node, around),
         failsafe=around.failsafe,
-        gate=status_pb2.GateStatus(kind=gate.kind, owned=gate.owned, dropped=gate.dropped),
+        gate=status_pb2.GateStatus(
+            kind=gate.kind,
+            owned=gate.owned,
+            dropped=gate.dropped,
+            kept_by=gate.kept_by,
+            failed=gate.failed,
+            rebuilt=gate.rebuilt,
+        ),
         alarms=[
             status_pb2.Alarm(kind=one.kind, subject=one.subject, detail=one.detail, since_wall_ns=one.since.wall)
             for one in around.chronicle.alarms

@@ -193,7 +193,7 @@ class ExecKeys(_Section):
 class FenceKeys(_Section):
     """What keeps a node from answering past its lease, whatever becomes of its agent. All but `gate` are extra."""
 
-    gate: Annotated[GateKind, Choice(tuple(GateKind), GateKind)] = GateKind.NFT
+    gate: Annotated[GateKind, Choice(tuple(GateKind), GateKind)] = GateKind.AUTO
     watchdog: Annotated[str | None, Absolute()] = None
     exec: Annotated[ExecKeys | None, BeforeValidator(_given)] = None
 

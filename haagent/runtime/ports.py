@@ -32,8 +32,9 @@ Deliver = Callable[[Event], None]
 
 
 class GateKind(StrEnum):
-    """What keeps the kernel from answering past the lease: nftables, eBPF, or nothing."""
+    """What keeps the kernel from answering past the lease: nftables, eBPF, what there is of both, or nothing."""
 
+    AUTO = "auto"
     NFT = "nft"
     BPF = "bpf"
     NONE = "none"

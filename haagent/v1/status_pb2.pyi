@@ -124,8 +124,22 @@ class FailsafeStatus(_message.Message):
     def __init__(self, off_because: _Optional[str] = ..., active: _Optional[bool] = ..., since_wall_ns: _Optional[int] = ..., left_ns: _Optional[int] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GateStatus(_message.Message):
-    __slots__ = ("kind", "owned", "dropped")
+    __slots__ = ("kind", "owned", "dropped", "kept_by", "failed", "rebuilt")
     class DroppedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class FailedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class RebuiltEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -135,10 +149,16 @@ class GateStatus(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     OWNED_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    KEPT_BY_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    REBUILT_FIELD_NUMBER: _ClassVar[int]
     kind: str
     owned: bool
     dropped: _containers.ScalarMap[str, int]
-    def __init__(self, kind: _Optional[str] = ..., owned: _Optional[bool] = ..., dropped: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    kept_by: str
+    failed: _containers.ScalarMap[str, str]
+    rebuilt: _containers.ScalarMap[str, int]
+    def __init__(self, kind: _Optional[str] = ..., owned: _Optional[bool] = ..., dropped: _Optional[_Mapping[str, int]] = ..., kept_by: _Optional[str] = ..., failed: _Optional[_Mapping[str, str]] = ..., rebuilt: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class EtcdStatus(_message.Message):
     __slots__ = ("reachable", "cluster", "revision", "members", "revisions_a_day", "compaction", "uncompacted")

@@ -121,11 +121,10 @@ class Keeper:
                 _LOG.error("cannot start a keeper of the gate's socket: %s", error)
 
     def release(self) -> None:
-        """The tables are gone: nobody need hold the socket any more."""
+        """The tables are gone: nobody need hold the socket any more. Then `leave`."""
         self._end_keeper()
         for name in (_STORED, _WITNESS):
             self._store.forget(name)
-        self.leave()
 
     def leave(self) -> None:
         """This process ends: whoever holds the socket goes on."""

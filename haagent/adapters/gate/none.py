@@ -18,6 +18,9 @@ from haagent.core.units import Instant
 class NoGate:
     """The `Gate` port, with everything always passing."""
 
+    holding: tuple[str, ...] = ()
+    interfaces: frozenset[str] = frozenset()
+
     def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str] = ()) -> None:
         """Nothing is protected."""
 
@@ -41,13 +44,6 @@ class NoGate:
     def counters(self) -> Mapping[str, int]:
         """Nothing is dropped."""
         return {}
-
-    def fileno(self) -> int:
-        """Nothing to hear."""
-        return -1
-
-    def hear(self) -> None:
-        """Nothing can be lost."""
 
     def remove(self) -> None:
         """Nothing is there."""

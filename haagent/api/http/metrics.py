@@ -133,9 +133,16 @@ def _lease(me: NodeStatus, meters: Meters) -> Iterator[Metric]:
 
 
 def _gate(me: NodeStatus, meters: Meters) -> Iterator[Metric]:
-    kinds = ((kind, me.gate.kind == kind) for kind in GateKind)
+    kinds = ((kind, kind in me.gate.kind.split("+")) for kind in GateKind if kind is not GateKind.AUTO)
     yield _gauges("haagent_gate_kind", "1 for what ends answers at the lease's end; none: nothing.", ("kind",), kinds)
     yield _gauge("haagent_gate_owned", "1 if nobody else can change the gate.", me.gate.owned)
+    help_text = "1 if the gate stays owned when this agent dies."
+    yield _gauge("haagent_gate_kept", help_text, bool(me.gate.kept_by))
+    help_text = "1 for each kind of gate that should hold and does not."
+    yield _gauges("haagent_gate_failed", help_text, ("kind",), ((kind, True) for kind in sorted(me.gate.failed)))
+    help_text = "How often somebody took one kind of gate away, while another one held."
+    rebuilt = (((kind,), count) for kind, count in sorted(me.gate.rebuilt.items()))
+    yield _counters("haagent_gate_rebuilt", help_text, ("kind",), rebuilt)
     help_text = "How often the kernel had closed the gate, or refused to renew it, while the lease was thought to run."
     yield _counters("haagent_gate_closures", help_text, (), [((), meters.gate_closed)])
     help_text = "Packets that the gate did not let through."

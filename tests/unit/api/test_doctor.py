@@ -73,6 +73,9 @@ def behind(shown: pb.Status) -> None:
         ),
         (lambda at: setattr(at.self.gate, "kind", "none"), "wrong gate: without a gate, an agent that hangs or dies"),
         (lambda at: setattr(at.self.gate, "owned", False), "warning gate: this kernel (before 6.9) lets others flush"),
+        (lambda at: setattr(at.self.gate, "kept_by", ""), "warning gate: nobody keeps the gate's tables owned when"),
+        (lambda at: at.self.gate.failed.update(bpf="EPERM"), "warning gate: the bpf gate does not hold (EPERM)"),
+        (lambda at: at.self.gate.rebuilt.update(bpf=2), "warning gate: somebody took the bpf gate away, 2 times"),
         (
             lambda at: at.self.failsafe.MergeFrom(pb.FailsafeStatus(active=True, left_ns=60 * S)),
             "wrong failsafe: the peers' promises carry the lease, for 60 s more",

@@ -39,7 +39,7 @@ def node_status(node: str, owns: tuple[str, ...] = (), groups: tuple[str, ...] =
         groups=roles,
         lease=pb.LeaseStatus(held=True, ttl_ns=1 * S, left_ns=800 * MS, age_ns=170 * MS, renewal_ns=3 * MS),
         failsafe=pb.FailsafeStatus(),
-        gate=pb.GateStatus(kind="nft", owned=True, dropped={"arp": 3}),
+        gate=pb.GateStatus(kind="nft+bpf", owned=True, dropped={"arp": 3}, kept_by="keeper process 7"),
         etcd=pb.EtcdStatus(reachable=True, revision=7),
         started_wall_ns=time.time_ns() - 3600 * S,
     )

@@ -170,7 +170,7 @@ def test_the_least_that_must_be_said():
     got = config(LEAST)
     assert got.node == "h1"
     assert (got.lease.ttl, got.lease.margin, got.lease.guard) == (1 * S, 30 * MS, 20 * MS)
-    assert (got.gate, got.watchdog, got.fencing) == (GateKind.NFT, None, None)
+    assert (got.gate, got.watchdog, got.fencing) == (GateKind.AUTO, None, None)
     assert got.http == "127.0.0.1:8500"
     assert config(LEAST + "    http: {listen: off}\n").http is None
     assert (got.log.level, got.log.format) == ("info", "text")
