@@ -105,12 +105,15 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
 def claim_guards(at: Situation, lease: Held) -> tuple[Guard, ...]:
     """What must still be so when the claim is done: the record, our own lease key, and the old holder's lease key.
 
-    Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`. The holder's only while
-    it may still be renewed by the incarnation that the record names: not after a clean release, and not when another
-    incarnation has taken the key over, whose renewals would only get in the way.
+    Ours by its `create_revision`: renewals are always in flight and move its `mod_revision`. But it must have our last
+    renewal that was seen: an etcd without it was restored, and what we know is of a history that was lost. The holder's
+    only while it may still be renewed by the incarnation that the record names: not after a clean release, and not when
+    another incarnation has taken the key over, whose renewals would only get in the way.
     """
     view, me = at.view, at.rules.node
-    guards = [record_unchanged(at), Guard(Key(Kind.LEASES, me), lease.created, created=True)]
+    mine = Key(Kind.LEASES, me)
+    guards = [record_unchanged(at), Guard(mine, lease.created, created=True)]
+    guards.append(Guard(mine, view.lease_revision(me), least=True))
     record = view.record(at.group.name)
     if record is not None and record.node != me and not record.clean and not _taken_over(view, record):
         guards.append(Guard(Key(Kind.LEASES, record.node), view.lease_revision(record.node)))

@@ -40,6 +40,11 @@ class Context:
             self.alarms[kind, subject] = detail
             self.out.append(Alarm(kind, subject, detail, raised=True))
 
+    def calm_all(self, kind: str) -> None:
+        """All alarms of that kind are over."""
+        for subject in [name for one, name in self.alarms if one == kind]:
+            self.calm(kind, subject)
+
     def calm(self, kind: str, subject: str) -> None:
         """What the alarm was about is over, if it was raised."""
         detail = self.alarms.pop((kind, subject), None)

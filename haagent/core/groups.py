@@ -99,6 +99,19 @@ class Groups:
         following = all(isinstance(state, Following) for state in self.states.values())
         return following and not any(claims.named(context.view, context.rules, name) for name in self.states)
 
+    def check(self) -> None:
+        """The invariants of the groups that the last step has decided on."""
+        for name in self.touched & self.states.keys():
+            state = self.states[name]
+            owning = isinstance(state, Owning)
+            held = isinstance(self._renewals.lease, Held)
+            assert not isinstance(state, Fencing) or held, f"{name}: fences without a lease"
+            assert not owning or self.right(name) > self._context.now, f"{name}: owned by no record"
+            for router in self._context.rules.groups[name].routers:
+                here = self._speech.group_of[router.name] == name  # not in one that a reload takes it from
+                speaks = here and isinstance(self._speech.routers[router.name].phase, vrrp.Master)
+                assert not speaks or owning, f"{router.name} speaks without owning"
+
     # --- what makes a group decide
 
     def decide(self, name: str) -> None:
@@ -208,6 +221,8 @@ class Groups:
             self.fences.ask(name)
         if isinstance(before, Owning) and not isinstance(after, Owning):
             self._reach.left(name)
+            if self._context.view.record(name) is None:
+                self._context.view.let_go(name)
             self._speech.demote(self._context.rules.groups[name])
             self._speech.fit(self._context.rules.groups[name], not self._membership.faults[name])
             self._count_loss(name, after)

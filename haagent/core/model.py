@@ -267,7 +267,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """The watch is behind what was committed: list again and watch from there."""
+    """What the watch shows is not what stands in etcd: list again and watch from there.
+
+    `broken`: another history has begun. Answers to what was asked before say nothing any more, and are not delivered.
+    """
+
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from haagent.core.model import (
     PromiseReceived,
     Refused,
     Resign,
+    Resync,
     Role,
     Rules,
     RulesChanged,
@@ -54,7 +55,7 @@ from haagent.core.reach import ReachReported
 from haagent.core.records import Garbage, Key, Kind, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
-from haagent.core.states import Fencing, GroupState, Owning
+from haagent.core.states import GroupState
 from haagent.core.units import NEVER, NOTHING_OPEN, Instant
 from haagent.core.view import View
 
@@ -164,15 +165,7 @@ class Node:
         """The invariants, of what the last event touched. AssertionError: the node must not go on."""
         lease = self.lease
         assert not isinstance(lease, Held) or self._context.now < lease.held_until, "a lease is held past its end"
-        for name in self._groups.touched & self.groups.keys():
-            state = self.groups[name]
-            owning = isinstance(state, Owning)
-            assert not isinstance(state, Fencing) or isinstance(lease, Held), f"{name}: fences without a lease"
-            assert not owning or self.right(name) > self._context.now, f"{name}: owned by no record"
-            for router in self.rules.groups[name].routers:
-                here = self._speech.group_of[router.name] == name  # not in one that a reload takes it from
-                speaks = here and isinstance(self.routers[router.name].phase, vrrp.Master)
-                assert not speaks or owning, f"{router.name} speaks without owning"
+        self._groups.check()
 
     # --- what is held
 
@@ -219,8 +212,7 @@ class Node:
     def _take(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         match event:
             case Watched():
-                for seen in self.view.watch(event, self.rules, self._context.now):
-                    self._news(seen, streamed=True)
+                self._watch(event)
             case Committed() | Refused() | Unanswered():
                 self._answer(event)
             case AdvertReceived():
@@ -311,12 +303,7 @@ class Node:
         context = self._context
         rewound = self.view.rewound(event)
         if rewound:
-            context.alarm("etcd-rewound", "etcd", "its history is another one: wiped or restored")
-            self.view.forget(frozenset(self._groups.owned()))
-            self._failsafe.give_up()
-            for kind, subject in [alarm for alarm in self.alarms if alarm[0] == "unreadable"]:
-                context.calm(kind, subject)
-            self._renewals.start_over("etcd was wiped or restored")
+            self._begin_history()
         first = self.view.observed_since == NEVER
         for seen in self.view.list(event, self.rules, context.now):
             self._news(seen, streamed=True)
@@ -325,6 +312,23 @@ class Node:
         if first:
             self._renewals.now()
             self._groups.decide_all()
+
+    def _begin_history(self) -> None:
+        """etcd has another history than the one observed so far: nothing is held by it, and nothing known of it."""
+        self._context.alarm("etcd-rewound", "etcd", "its history is another one: wiped or restored")
+        self.view.forget(frozenset(self._groups.owned()))
+        self._failsafe.give_up()
+        self._context.calm_all("unreadable")
+        self._renewals.start_over("etcd was wiped or restored")
+
+    def _watch(self, event: Watched) -> None:
+        if self.view.observed_since == NEVER:
+            return  # of a watch whose list is not known any more
+        for seen in self.view.watch(event, self.rules, self._context.now):
+            self._news(seen, streamed=True)
+        if self.view.gap:
+            self.view.gap = False
+            self._context.out.append(Resync())
 
     def _news(self, seen: Seen, streamed: bool) -> None:
         """Something new about a key; `streamed` when it came in the stream, which is complete up to it."""
@@ -369,11 +373,19 @@ class Node:
                 pass
         waits = ask.kind in (Asking.CLAIM, Asking.RELEASE) and ask.name in self.groups
         if isinstance(event, Refused):
-            self._learn(event.seen)
+            self._refused(event)
         elif isinstance(event, Committed) and waits and (record := self._groups.written(ask)) is not None:
             self._learn((Seen(Key(Kind.OWNERS, ask.name), 0, event.revision, record),))
         if waits:
             self._groups.answered(event)
+
+    def _refused(self, event: Refused) -> None:
+        if self.view.contradicted(event):
+            self._begin_history()
+            self._context.out.append(Resync(broken=True))
+            self._groups.decide_all()
+        elif self.view.observed_since != NEVER:
+            self._learn(event.seen)
 
     def _learn(self, news: tuple[Seen, ...]) -> None:
         for seen in news:

@@ -180,11 +180,15 @@ class Seen:
 
 
 class Guard(NamedTuple):
-    """A condition of a transaction: the key's `mod_revision` (or, with `created`, its `create_revision`) is this."""
+    """A condition of a transaction: the key's `mod_revision` (or, with `created`, its `create_revision`) is this.
+
+    `least`: its `mod_revision` is this, or a later one.
+    """
 
     key: Key
     revision: Revision
     created: bool = False
+    least: bool = False
 
 
 class Put(NamedTuple):

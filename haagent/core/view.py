@@ -10,10 +10,9 @@ predecessor, whose ownership records lapse as if it had fallen silent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from haagent.core.evidence import Evidence, Given, Lost, patience
 from haagent.core.heartbeat import Tenure
-from haagent.core.model import Listed, Rules, Watched
+from haagent.core.model import Listed, Refused, Rules, Watched
 from haagent.core.records import (
     Candidate,
     Intent,
@@ -28,49 +27,6 @@ from haagent.core.records import (
     Standing,
 )
 from haagent.core.units import NEVER, Duration, Instant
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Until when an incarnation may still hold: by its newest lease renewal seen, and by records that name it.
-
-    `seen_at`: when the newest of either was seen. Promises of others may let it hold beyond what etcd shows.
-    """
-
-    node: str
-    by_lease: Instant
-    by_record: Instant
-    ttl: Duration
-    seen_at: Instant
-
-    @property
-    def expires_at(self) -> Instant:
-        return self.by_lease if self.by_lease > self.by_record else self.by_record
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A promise of ours: to claim nothing from who owns by this epoch, until then."""
-
-    epoch: int
-    until: Instant
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The last record of a group that has none now. `followed`: the stream showed that record, and then its end."""
-
-    record: OwnerRecord
-    followed: bool
-
-
-def patience(ttl: Duration, guard: Duration) -> Duration:
-    """How long a challenger waits after the newest evidence of a holder with this ttl.
-
-    The two clocks' rates differ by less than 1 %, so the holder's ttl has run out on any clock; `guard` covers what
-    the kernel takes to stop answering. `held_until` lies a `margin` before that (docs/SAFETY.md has the arithmetic).
-    """
-    return ttl + ttl // 100 + guard
 
 
 class View:
@@ -95,12 +51,36 @@ class View:
         self.lost: dict[str, Lost] = {}
         self.last_owned: frozenset[str] = frozenset()
         self._sightings: dict[Key, Revision] = {}
+        self._created: dict[Key, Revision] = {}
+        self.gap = False
 
     # --- learning
 
     def rewound(self, listed: Listed) -> bool:
-        """Whether this list is of another history than the one observed so far: etcd was wiped or restored."""
-        return self.cluster is not None and (listed.cluster != self.cluster or listed.revision < self.revision)
+        """Whether this list is of another history than the one observed so far: etcd was wiped or restored.
+
+        Its revision alone need not tell: a restored etcd may have the same cluster id, and be ahead.
+        """
+        if self.cluster is None:
+            return False
+        if listed.cluster != self.cluster or listed.revision < self.revision:
+            return True
+        known = self._sightings
+        return any(seen.revision < known.get(seen.key, 0) <= listed.revision for seen in listed.seen)
+
+    def contradicted(self, refused: Refused) -> bool:
+        """Whether an answer is of another history: as new as what we know, it shows a key as it was before that."""
+        if self.observed_since == NEVER:
+            return False
+        return any(self._is_past(seen, refused.revision) for seen in refused.seen)
+
+    def _is_past(self, seen: Seen, revision: Revision) -> bool:
+        if seen.value is None or seen.key.kind is Kind.HISTORY:
+            return False  # what is absent may have been deleted since
+        known = self._sightings.get(seen.key)
+        if known is None:  # absent: the stream is complete up to `self.revision`
+            return seen.revision <= self.revision <= revision
+        return seen.revision < known <= revision
 
     def forget(self, owned: frozenset[str]) -> None:
         """Begin to observe anew. Evidence stays: who held may still hold. `owned`: what we owned by the old history."""
@@ -119,6 +99,7 @@ class View:
         self.orders = Orders()
         self.by_source.clear()
         self._sightings.clear()
+        self._created.clear()
 
     def list(self, listed: Listed, rules: Rules, now: Instant) -> list[Seen]:
         """Take in a list, whole; returns what is news, removals included, and always the node's own lease key."""
@@ -127,6 +108,7 @@ class View:
         self.observed_since = now
         self.cluster = listed.cluster
         self.revision = listed.revision
+        self._created = {seen.key: seen.created for seen in listed.seen}
         shown = {seen.key for seen in listed.seen}
         gone = [key for key, known in self._sightings.items() if key not in shown and known <= listed.revision]
         news = [Seen(key, 0, listed.revision, None) for key in gone]
@@ -151,6 +133,7 @@ class View:
         self.revision = max(self.revision, watched.revision)
         news: list[Seen] = []
         for seen in watched.seen:
+            self._follow(seen)
             if self._sightings.get(seen.key, 0) < seen.revision:
                 self._take(seen, rules, now, followed=True)
                 news.append(seen)
@@ -159,6 +142,22 @@ class View:
             if seen.value is None and self._sightings.get(seen.key) == seen.revision:
                 del self._sightings[seen.key]  # the stream is past it: what is older is known to be
         return news
+
+    def _follow(self, seen: Seen) -> None:
+        """A key that was made again was deleted before. `gap`: the stream has not shown that: it has lost news."""
+        if seen.value is None:
+            self._created.pop(seen.key, None)
+        elif self._created.setdefault(seen.key, seen.created) != seen.created:
+            self._created[seen.key] = seen.created
+            self.gap = True
+
+    def created(self, group: str) -> Revision:
+        """The `create_revision` of the group's record, as the stream has shown it; 0 when it has not."""
+        return self._created.get(Key(Kind.OWNERS, group), 0)
+
+    def let_go(self, group: str) -> None:
+        """The record vanished while we owned by it: nobody else holds by that record."""
+        self.lost.pop(group, None)
 
     def answer(self, seen: Seen, rules: Rules, now: Instant) -> bool:
         """Take in what an answer shows of a key; False when the view knows as much or more."""

@@ -75,8 +75,8 @@ class Store(Protocol):
         """Read some keys, linearizably."""
         ...
 
-    def resync(self) -> None:
-        """Drop the watch, list again, watch from there."""
+    def resync(self, broken: bool = False) -> None:
+        """Drop the watch, list again, watch from there. `broken`: answers to what was asked before do not count."""
         ...
 
     async def resign(self) -> None:

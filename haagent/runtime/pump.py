@@ -264,8 +264,8 @@ class Pump:
                 ports.store.commit(effect)
             case Look():
                 ports.store.look(effect)
-            case Resync():
-                ports.store.resync()
+            case Resync(broken):
+                ports.store.resync(broken)
             case InstallAddresses():
                 ports.kernel.install(effect)
             case RemoveAddresses():

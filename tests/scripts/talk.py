@@ -81,6 +81,8 @@ class Etcd:
         known = self.keys.get(guard.key)
         if known is None:
             return guard.revision == 0
+        if guard.least:
+            return known.revision >= guard.revision
         return guard.revision == (known.created if guard.created else known.revision)
 
     def shows(self, keys: Iterable[Key]) -> tuple[Seen, ...]:
@@ -284,8 +286,9 @@ def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
 
 
 def _commit_line(commit: Commit) -> str:
-    # That no epoch is given twice is said once, in the unit tests of claims.
-    guards = ", ".join(_guard(guard) for guard in commit.guards if guard.key.kind is not Kind.HISTORY)
+    # That no epoch is given twice, and that etcd has our last renewal, is said once, in the unit tests of claims.
+    told = (guard for guard in commit.guards if guard.key.kind is not Kind.HISTORY and not guard.least)
+    guards = ", ".join(map(_guard, told))
     match commit.puts[0].value if commit.puts else None:
         case None:
             what = "forget the intent"

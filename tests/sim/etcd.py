@@ -1,6 +1,7 @@
 """etcd as the simulator has it: revisions, guarded transactions, sessions whose keys vanish with them, a log to watch.
 
-Linearizable within one history. `wipe` and `restore` begin another one, under another cluster id.
+Linearizable within one history. `restore` begins another one, from a backup or from nothing; under another cluster id,
+or under the same one and ahead of the one before.
 """
 
 from __future__ import annotations
@@ -22,20 +23,25 @@ class Etcd:
         self.keys: dict[Key, Seen] = {}
         self.revision: Revision = 1
         self.history = 1
+        self.life = 1
+        self.began: Revision = 0
         self._changed = changed
         self._sessions: dict[Key, Session] = {}
         self._log: list[Watched] = []
 
     @property
     def cluster(self) -> str:
-        return f"history-{self.history}"
+        return f"life-{self.life}"
 
     def holds(self, guards: Iterable[Guard]) -> bool:
         """Whether all guards hold now."""
-        for key, revision, created in guards:
+        for key, revision, created, least in guards:
             stored = self.keys.get(key)
             if stored is None:
                 if revision != 0:
+                    return False
+            elif least:
+                if stored.revision < revision:
                     return False
             elif (stored.created if created else stored.revision) != revision:
                 return False
@@ -81,9 +87,11 @@ class Etcd:
         """What a backup holds."""
         return self.revision, dict(self.keys)
 
-    def restore(self, revision: Revision, keys: dict[Key, Seen]) -> None:
-        """Begin another history from a backup; no keys is a wipe. Sessions are no more."""
+    def restore(self, revision: Revision, keys: dict[Key, Seen], same: bool = False) -> None:
+        """Begin another history from a backup; no keys is a wipe. Sessions are no more. `same`: its id stays."""
         self.history += 1
+        self.life += not same
+        self.began = revision
         self.revision, self.keys = revision, dict(keys)
         self._sessions.clear()
         self._log.clear()

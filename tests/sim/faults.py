@@ -223,8 +223,21 @@ class Faults:
         # No revision is used twice, as after `etcdctl snapshot restore --bump-revision`: a guard by a revision of the
         # old history could hold by coincidence (docs/SAFETY.md).
         revision, keys = rng.choice((self._backups[0], *self._backups))
+        if rng.random() < 0.4 and self._all_renewed_since(revision):
+            self.world.rewind(etcd.revision + rng.randrange(1, 1_000), keys, same=True, resume=rng.random() < 0.5)
+            return
         revision = rng.randrange(1, 1_000) * 1_000_000 if not keys else revision + 100_000 * rng.randrange(1, 1_000)
         self.world.rewind(revision, keys)
+
+    def _all_renewed_since(self, backup: Revision) -> bool:
+        """Whether every agent that has observed anything knows of a renewal of its own that the backup lacks.
+
+        Who knows of none cannot notice a restore under the same cluster id, and ahead (docs/SAFETY.md).
+        """
+        agents = [host.agent for host in self.world.hosts if host.agent is not None]
+        return all(
+            one.node.view.observed_since == NEVER or one.node.view.lease_revision(one.name) > backup for one in agents
+        )
 
     # --- operators
 

@@ -108,7 +108,9 @@ class Agent:
         self.stream = 0
         self.streaming = False
         self.streamed = 0
-        self.history = 0
+        self.life = 0
+        self.breaks = 0
+        self.listed_in = 0
         self.stream_tail: Instant = 0
         self.said: dict[SendAdvert, AdvertReceived] = {}
         self.said_by: Rules | None = None
@@ -332,7 +334,8 @@ class Agent:
     def _look(self, effect: Look) -> None:
         self.world.ask(self, effect)
 
-    def _resync(self, _: Resync) -> None:
+    def _resync(self, effect: Resync) -> None:
+        self.breaks += effect.broken
         self.world.relist(self, 1 * MS)
 
     def _install(self, effect: InstallAddresses) -> None:

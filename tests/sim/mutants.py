@@ -209,10 +209,16 @@ mutant(
     (
         claims,
         "claim_guards",
-        _without(lambda at, guard: guard.key.kind is Kind.LEASES and guard.key.name == at.rules.node),
+        _without(lambda at, guard: guard.key == Key(Kind.LEASES, at.rules.node) and guard.created),
     ),
     redundant="a record makes an owner only while the lease runs and the lease key is not younger than the record; and "
     "others wait for whoever a record names from when they see it",
+)
+mutant(
+    "own-renewal-unguarded",
+    "a claim does not look whether etcd has the claimant's last renewal",
+    (claims, "claim_guards", _without(lambda at, guard: guard.least)),
+    story="claimed_in_a_lost_history",
 )
 mutant(
     "epoch-unguarded",
@@ -361,6 +367,26 @@ mutant(
     "nobody notices another history",
     (View, "rewound", lambda known, listed: False),
     seeds=150,
+)
+
+
+mutant(
+    "ahead-is-the-same",
+    "a restored etcd that has the same cluster id and is ahead is taken for the one before",
+    (View, "contradicted", lambda known, refused: False),
+    story="restored_ahead",
+)
+mutant(
+    "loss-unseen",
+    "nobody notices that the stream did not show a deletion",
+    (View, "_follow", lambda known, seen: None),
+    story="wiped_ahead",
+)
+mutant(
+    "last-owner-waits",
+    "who owned until the record vanished waits for promises that nobody else can have",
+    (View, "let_go", lambda known, group: None),
+    story="wiped_ahead",
 )
 
 

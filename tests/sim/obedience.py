@@ -48,6 +48,8 @@ class Obedience:
         view = agent.node.view
         if seen is None or view.cluster != etcd.cluster or view.revision < seen.revision:
             return Orders()
+        if seen.revision <= etcd.began and agent.listed_in != etcd.history:
+            return Orders()  # of a history that was restored under the same cluster id, and that it has not listed yet
         return seen.value if isinstance(seen.value, Orders) else Orders()
 
     def stepped(self, agent: Agent, group: str, state: GroupState) -> str:

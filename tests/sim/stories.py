@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from haagent.core.lease import Held
 from haagent.core.planned import Damping
-from haagent.core.records import ORDERS, Key, Kind, LeaseValue, Orders, Revision, Seen
+from haagent.core.records import ORDERS, Key, Kind, LeaseValue, Orders
 from haagent.core.units import MS, NEVER, S
-from tests.sim import failsafe_stories
+from tests.sim import failsafe_stories, history_stories
 from tests.sim.cluster import SKEW, Cluster
 from tests.sim.host import Host
 from tests.sim.kernel import SLOWEST
@@ -20,7 +20,6 @@ from tests.sim.telling import agent_of, claim_at, cut_off, holders, owned, owned
 from tests.sim.world import World
 
 Story = Callable[[World], None]
-Backup = tuple[Revision, dict[Key, Seen]]
 
 
 def drift(world: World) -> None:
@@ -251,33 +250,6 @@ def drained_alone(world: World) -> None:
     owned(world, not_by=first)
 
 
-def restored_and_restarted(world: World) -> None:
-    """n2 owned when the backup was made. n1 owns, and is cut off from the restored etcd; n2's agent is restarted."""
-    cluster = owned_by_first(world, 3 * S, 0, 0, gated=True)
-    first, second = world.hosts
-    cluster.switch_over("g0", "n2")
-    world.run(world.now + 100 * MS)
-    assert holders(world) == [second]
-    backup = world.etcd.snapshot()
-    cluster.switch_over("g0", "n1")
-    world.run(world.now + 4 * S)
-    assert holders(world) == [first]
-    _restored_for(world, cluster, backup, second)
-
-
-def restored_clean_and_restarted(world: World) -> None:
-    """Everybody had let go when the backup was made. n1 owns, and is cut off from the restored etcd; n2 restarts."""
-    cluster = owned_by_first(world, 3 * S, 0, 0, gated=True)
-    first, second = world.hosts
-    cluster.stop(agent_of(second), 5 * S)
-    world.run(world.now + 100 * MS)
-    cluster.stop(agent_of(first), 1 * S)
-    world.run(world.now + 500 * MS)
-    backup = world.etcd.snapshot()
-    run_until(world, lambda: holders(world) == [first] and second.agent is not None, within=9 * S)
-    _restored_for(world, cluster, backup, second)
-
-
 def killed_and_restarted(world: World) -> None:
     """The owner's agent is killed and started again while the gate is open: it goes on, without a gap."""
     cluster = owned_by_first(world, 1 * S, 0, 0, gated=True)
@@ -310,6 +282,7 @@ STORIES: dict[str, Story] = {
     story.__name__: story
     for story in (
         *failsafe_stories.STORIES,
+        *history_stories.STORIES,
         drift,
         longer_ttl,
         longer_ttl_unwritten,
@@ -328,22 +301,9 @@ STORIES: dict[str, Story] = {
         drained_and_restarted,
         drained_alone,
         everybody_flaps,
-        restored_and_restarted,
-        restored_clean_and_restarted,
         killed_and_restarted,
     )
 }
-
-
-def _restored_for(world: World, cluster: Cluster, backup: Backup, restarted: Host) -> None:
-    """etcd is restored for everybody but its owner, who holds on by the history that was lost; an agent restarts."""
-    (owner,) = holders(world)
-    cut_off(owner)
-    world.rewind(backup[0] + 100_000, backup[1])
-    world.crash(agent_of(restarted))
-    cluster.boot(restarted, "n2")
-    world.run(world.now + 9 * S)
-    owned(world, not_by=owner)
 
 
 def _shorter_in_etcd(world: World, gated: bool) -> tuple[Host, Cluster]:

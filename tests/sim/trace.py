@@ -44,7 +44,9 @@ def condensed(what: object) -> str:  # noqa: C901, PLR0912 - one case a kind of 
         case Unanswered(ask, why):
             return f"Unanswered {ask.kind} {ask.name} #{ask.number} ({why})"
         case Commit(ask, guards, puts):
-            asked = " ".join(f"{_key(key)}={'c' * created}{revision}" for key, revision, created in guards)
+            asked = " ".join(
+                f"{_key(key)}={'c' * created}{'>=' * least}{revision}" for key, revision, created, least in guards
+            )
             puts = " ".join(f"{_key(key)}:{_value(value)}" for key, value, _ in puts if key.kind is not Kind.HISTORY)
             return f"Commit {ask.kind} {ask.name} #{ask.number} if {asked} put {puts}"
         case Look(ask, keys):

@@ -172,7 +172,7 @@ class World:
             told = True
             self.at(deadline, agent.deliver, Unanswered(effect.ask, "no answer in time"))
         if arrives >= 0:
-            self.at(arrives, self._execute, agent, effect, deadline, told, self.etcd.history, answer_at)
+            self.at(arrives, self._execute, agent, effect, deadline, told, (self.etcd.history, agent.breaks), answer_at)
 
     def _execute(
         self,
@@ -180,21 +180,21 @@ class World:
         effect: Commit | Look,
         deadline: Instant,
         told: bool,
-        history: int,
+        asked: tuple[int, int],
         answer_at: Instant,
     ) -> None:
         """The question is at etcd. Nobody may be waiting for its answer any more."""
         etcd, link, now = self.etcd, agent.host.link, self.now
         ask = effect.ask
-        answer: Event
+        answer: Committed | Refused | Unanswered
         if now < self.etcd_down_until and self.etcd_frozen:
             later = self.etcd_down_until + self._delay(link.asking)
             if later >= deadline and not told:
                 self.at(deadline, agent.deliver, Unanswered(ask, "no answer in time"))
                 told = True
-            self.at(later, self._execute, agent, effect, deadline, told, history, answer_at)
+            self.at(later, self._execute, agent, effect, deadline, told, asked, answer_at)
             return
-        if now < self.etcd_down_until or history != etcd.history:
+        if now < self.etcd_down_until or asked[0] != etcd.history:
             answer = Unanswered(ask, "connection lost")
         elif isinstance(effect, Look):
             answer = Refused(ask, etcd.revision, etcd.show(effect.keys))
@@ -207,13 +207,18 @@ class World:
             answer = Refused(ask, etcd.revision, etcd.show(guard.key for guard in effect.guards))
         if told:
             return
-        if agent.history not in (0, etcd.history):
+        if agent.life not in (0, etcd.life):
             answer = Unanswered(ask, "of another history")  # the adapter sees that by the cluster id
         arrives = max(now + self._delay(link.answering), answer_at)
         lost = now < link.answers_cut_until or (link.loss and self.random() < link.loss)
         if lost or arrives >= deadline:
             arrives, answer = max(deadline, now), Unanswered(ask, "no answer in time")
-        self.at(arrives, agent.deliver, answer)
+        self.at(arrives, self._answer, agent, answer, asked[1])
+
+    def _answer(self, agent: Agent, answer: Committed | Refused | Unanswered, breaks: int) -> None:
+        if breaks != agent.breaks:
+            answer = Unanswered(answer.ask, "of another history")
+        agent.deliver(answer)
 
     def _delay(self, typical: Duration) -> Duration:
         """Mostly about what is typical, at times ten times that."""
@@ -249,7 +254,7 @@ class World:
             return
         if not self.reaches(agent):
             self.at(self.now + self._delay(50 * MS), self._rewatch, agent, stream)
-        elif agent.history != self.etcd.history:
+        elif agent.life != self.etcd.life:
             self._list(agent, stream)
         else:
             agent.streaming = True
@@ -266,11 +271,11 @@ class World:
         link = agent.host.link
         agent.streaming = True
         agent.stream_tail = max(self.now + self._delay(link.answering), link.watch_stalled_until, agent.stream_tail)
-        self.at(agent.stream_tail, self._listed, agent, stream, self.etcd.list(), self.etcd.history)
+        self.at(agent.stream_tail, self._listed, agent, stream, self.etcd.list(), self.etcd.life, self.etcd.history)
 
-    def _listed(self, agent: Agent, stream: int, listed: Listed, history: int) -> None:
+    def _listed(self, agent: Agent, stream: int, listed: Listed, life: int, history: int) -> None:
         if stream == agent.stream:
-            agent.streamed, agent.history = listed.revision, history
+            agent.streamed, agent.life, agent.listed_in = listed.revision, life, history
             agent.deliver(listed)
 
     # --- sessions
@@ -314,15 +319,18 @@ class World:
                 self._revoke(session)
         self.at(self.now + 500 * MS, self.expire_sessions)
 
-    def rewind(self, revision: Revision, keys: dict[Key, Seen]) -> None:
-        """etcd is wiped or restored: all connections break, sessions are no more."""
-        self.remark("rewind", f"to revision {revision}")
-        self.etcd.restore(revision, keys)
+    def rewind(self, revision: Revision, keys: dict[Key, Seen], same: bool = False, resume: bool = False) -> None:
+        """etcd is wiped or restored: all connections break, sessions are no more.
+
+        `same`: under the same cluster id, and ahead. `resume`: watches go on as if nothing had been.
+        """
+        self.remark("rewind", f"to revision {revision}{', same id' if same else ''}")
+        self.etcd.restore(revision, keys, same)
         self.checker.rewound()
         for session in list(self._sessions):
             self._revoke(session)
         for agent in self._watchers:
-            self.break_watch(agent, resume=False)
+            self.break_watch(agent, resume=resume)
 
     # --- the network
 

@@ -43,6 +43,11 @@ class Lineage:
         self.saw(header.revision)
         return f"{header.cluster_id}.{self._breaks}" if self._breaks else str(header.cluster_id)
 
+    def end(self) -> None:
+        """What is asked from now on belongs to another history, of the same cluster id, as its keys have shown."""
+        self._breaks += 1
+        self._history += 1
+
     def saw(self, revision: int) -> None:
         """The history has got that far at least."""
         self._highest = max(self._highest, revision)

@@ -101,6 +101,9 @@ def _compare(cluster: str, guard: Guard) -> rpc.Compare:
     key = records.path(cluster, guard.key).encode()
     if guard.created:
         return rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.CREATE, key=key, create_revision=guard.revision)
+    if guard.least:
+        before = guard.revision - 1
+        return rpc.Compare(result=rpc.Compare.GREATER, target=rpc.Compare.MOD, key=key, mod_revision=before)
     return rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=key, mod_revision=guard.revision)
 
 

@@ -125,8 +125,10 @@ class EtcdStore:
             deadline = _deadline(effect.patience)
             self._begin(running, effect.ask, lambda: self._read(running, effect, deadline))
 
-    def resync(self) -> None:
-        """Drop the watch, list again, watch from there."""
+    def resync(self, broken: bool = False) -> None:
+        """Drop the watch, list again, watch from there. `broken`: answers to what was asked before do not count."""
+        if broken:
+            self._lineage.end()
         if self._running is not None:
             self._running.watcher.resync()
 

@@ -132,6 +132,17 @@ def test_revisions_that_go_back_are_another_history():
     assert not lineage.has(header(7, 11), asked)
 
 
+def test_a_history_that_ended_by_what_its_keys_show_has_no_more_answers():
+    """The same cluster id, and ahead: nothing in a header tells."""
+    lineage = Lineage()
+    lineage.begin(header(7, 10), lineage.mark())
+    asked = lineage.mark()
+    lineage.end()
+    assert not lineage.has(header(7, 99), asked)
+    assert lineage.has(header(7, 99), lineage.mark())
+    assert lineage.begin(header(7, 99), lineage.mark()) == "7.1"
+
+
 def test_a_list_that_a_commit_overtook_is_no_break():
     lineage = Lineage()
     lineage.begin(header(7, 10), lineage.mark())

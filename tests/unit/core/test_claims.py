@@ -29,7 +29,7 @@ from tests.unit.core.values import (
 
 ASK = Ask(Asking.CLAIM, "web", 7)
 INTENT = Key(Kind.INTENTS, "web")
-MINE = Guard(LEASES, 3, created=True)
+MINE = (Guard(LEASES, 3, created=True), Guard(LEASES, 4, least=True))
 UNHELD = Unheld(Questions((), 0, 0, NEVER, 0))
 
 
@@ -38,7 +38,7 @@ def history(epoch: int) -> Key:
 
 
 def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
-    return claims.claim(situation(view(*news)), held(created=3), ASK)
+    return claims.claim(situation(view(leases(4, "a"), *news)), held(created=3), ASK)
 
 
 # --- claim
@@ -47,17 +47,17 @@ def claim(*news: Seen) -> tuple[Commit, OwnerRecord]:
 @pytest.mark.parametrize(
     "news, guards",
     [
-        pytest.param((), (Guard(OWNERS, 0), MINE), id="there was no record"),
-        pytest.param((owners(5, Garbage("?")),), (Guard(OWNERS, 5), MINE), id="an unreadable record"),
-        pytest.param((owners(5, owner("a")),), (Guard(OWNERS, 5), MINE), id="our own"),
+        pytest.param((), (Guard(OWNERS, 0), *MINE), id="there was no record"),
+        pytest.param((owners(5, Garbage("?")),), (Guard(OWNERS, 5), *MINE), id="an unreadable record"),
+        pytest.param((owners(5, owner("a")),), (Guard(OWNERS, 5), *MINE), id="our own"),
         pytest.param(
             (leases(8), owners(5, owner())),
-            (Guard(OWNERS, 5), MINE, Guard(Key(Kind.LEASES, "b"), 8)),
+            (Guard(OWNERS, 5), *MINE, Guard(Key(Kind.LEASES, "b"), 8)),
             id="another's: it did not renew since",
         ),
         pytest.param(
             (owners(5, owner()),),
-            (Guard(OWNERS, 5), MINE, Guard(Key(Kind.LEASES, "b"), 0)),
+            (Guard(OWNERS, 5), *MINE, Guard(Key(Kind.LEASES, "b"), 0)),
             id="another's, whose lease key is gone",
         ),
     ],

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from haagent.core.heartbeat import Tenure
+from haagent.core.model import Ask, Asking, Refused
 from haagent.core.records import Garbage, HistoryEntry, Key, Kind, OwnerRecord, Seen, Standing
 from haagent.core.units import MS, NEVER, S
 from haagent.core.view import View, patience
@@ -330,6 +331,52 @@ def test_a_list_of_another_history_is_noticed(cluster: str, revision: int, rewou
     known = view(owners(9, owner()))
     assert known.rewound(listed(revision, cluster=cluster)) is rewound
     assert not View("a").rewound(listed(revision, cluster=cluster))
+
+
+@pytest.mark.parametrize(
+    "shown, revision, another",
+    [
+        pytest.param(owners(5, owner()), 30, True, id="as it was before what we know"),
+        pytest.param(owners(5, owner()), 19, False, id="a late answer, older than what we know"),
+        pytest.param(owners(20, owner()), 30, False, id="as we know it"),
+        pytest.param(owners(25, owner()), 30, False, id="newer"),
+        pytest.param(owners(30, None), 30, False, id="deleted since"),
+        pytest.param(leases(21, "c"), 30, True, id="absent by a stream that is past this"),
+        pytest.param(leases(23, "c"), 30, False, id="not shown by the stream yet"),
+        pytest.param(seen(Kind.HISTORY, "web/1", HistoryEntry("b", 1, ""), 3), 30, False, id="history is not watched"),
+    ],
+)
+def test_an_answer_as_new_as_what_we_know_that_shows_older_keys_is_of_another_history(
+    shown: Seen, revision: int, another: bool
+):
+    known = view(owners(20, owner()))
+    show(known, leases(22), now=0)
+    assert known.contradicted(Refused(Ask(Asking.RENEW, "a", 1), revision, (shown,))) is another
+
+
+def test_a_list_ahead_of_us_that_shows_older_keys_is_of_another_history():
+    known = view(owners(20, owner()))
+    assert known.rewound(listed(30, owners(5, owner())))
+    assert not known.rewound(listed(30, owners(20, owner())))
+    assert not known.rewound(listed(30))
+
+
+def test_a_key_that_is_made_again_unseen_says_that_the_stream_lost_news():
+    known = view(owners(5, owner()))
+    show(known, seen(Kind.OWNERS, "web", owner(), 6, created=5), now=0)
+    show(known, owners(7, None), owners(8, owner()), now=0)
+    assert not known.gap
+    show(known, owners(9, owner()), now=0)
+    assert known.gap
+
+
+def test_who_owned_to_the_end_waits_for_no_promises_about_a_record_that_vanished():
+    of = rules(failsafe=60 * S)
+    known = view(owners(5, owner("a", failsafe=60 * S)), of=of)
+    take(known, revision=9, now=5 * S)
+    assert claimable(known) == 5 * S + 60 * S
+    known.let_go("web")
+    assert claimable(known) == 5 * S + PATIENCE
 
 
 def test_forgetting_begins_anew_but_keeps_what_may_still_hold():

@@ -104,8 +104,8 @@ class World:
     def look(self, effect: Look) -> None:
         self._note(effect)
 
-    def resync(self) -> None:
-        self._note("resync")
+    def resync(self, broken: bool = False) -> None:
+        self._note("resync broken" if broken else "resync")
 
     async def resign(self) -> None:
         raise AssertionError("who wired the pump resigns")

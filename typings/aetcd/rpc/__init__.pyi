@@ -48,6 +48,7 @@ class DeleteRangeRequest:
 class Compare:
     key: bytes
     EQUAL: Literal[0]
+    GREATER: Literal[1]
     CREATE: Literal[1]
     MOD: Literal[2]
     def __init__(
