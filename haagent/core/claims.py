@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from haagent.core.candidates import candidates
 from haagent.core.fencing import CLEAR, Verdict
 from haagent.core.heartbeat import NO_OFFER, Offer
 from haagent.core.lease import Held, Lease
@@ -97,9 +98,15 @@ def claim(at: Situation, lease: Held, ask: Ask) -> tuple[Commit, OwnerRecord]:
         clean=False,
         candidates=(),
         reason=_claim_reason(before, rules),
-        failsafe=rules.failsafe,
-    ).naming(at.view.named(at.group.name, rules))
+    ).naming(candidates(at.view, at.group.name, rules))
+    record = _carrying(record, rules)
     return _change_owner(ask, claim_guards(at, lease), record, at), record
+
+
+def _carrying(record: OwnerRecord, rules: Rules) -> OwnerRecord:
+    """The record with failsafe, if it names another candidate than its owner (`haagent.core.offering`)."""
+    others = any(one.node != record.node for one in record.named)
+    return replace(record, failsafe=rules.failsafe if others else 0)
 
 
 def claim_guards(at: Situation, lease: Held) -> tuple[Guard, ...]:
@@ -144,7 +151,7 @@ def release(at: Situation, ask: Ask, why: str) -> tuple[Commit, OwnerRecord] | N
     record = at.view.record(at.group.name)
     if record is None:
         return None
-    after = replace(record, clean=True, reason=why).naming(at.view.named(at.group.name, at.rules))
+    after = replace(record, clean=True, reason=why).naming(candidates(at.view, at.group.name, at.rules))
     put = Put(Key(Kind.OWNERS, at.group.name), after)
     return Commit(ask, (record_unchanged(at),), (put,), (), patience=at.rules.ttl), after
 
@@ -166,8 +173,8 @@ def handover(at: Situation, ask: Ask, to: str) -> tuple[Commit, OwnerRecord] | N
         clean=False,
         candidates=(),
         reason=f"{_HANDOVER}{at.rules.node}",
-        failsafe=at.rules.failsafe,
-    ).naming(at.view.named(at.group.name, at.rules))
+    ).naming(candidates(at.view, at.group.name, at.rules))
+    record = _carrying(record, at.rules)
     return _change_owner(ask, (record_unchanged(at),), record, at), record
 
 
@@ -176,6 +183,12 @@ def wish(at: Situation, ask: Ask) -> Commit:
     key = Key(Kind.INTENTS, at.group.name)
     guards = (record_unchanged(at), Guard(key, at.view.intent_revision(at.group.name)))
     return Commit(ask, guards, (Put(key, Intent(at.rules.node, epoch(at), PREEMPT)),), (), patience=at.rules.ttl)
+
+
+def wished(at: Situation) -> bool:
+    """Whether our wish for the present epoch stands in etcd."""
+    intent = at.view.intents.get(at.group.name)
+    return intent is not None and (intent.to, intent.from_epoch) == (at.rules.node, epoch(at))
 
 
 def forget_intent(at: Situation) -> Commit:

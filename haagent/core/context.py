@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from haagent.core.model import Alarm, Effect, Rules
+from haagent.core.records import Garbage, Seen
 from haagent.core.timers import Timers
 from haagent.core.units import Duration, Instant
 from haagent.core.view import View
@@ -39,6 +40,13 @@ class Context:
         if (kind, subject) not in self.alarms:
             self.alarms[kind, subject] = detail
             self.out.append(Alarm(kind, subject, detail, raised=True))
+
+    def tell_readable(self, seen: Seen) -> None:
+        """An alarm about a value that is none of ours, until another one is seen."""
+        if isinstance(seen.value, Garbage):
+            self.alarm("unreadable", "/".join(seen.key), seen.value.reason)
+        elif self.alarms:
+            self.calm("unreadable", "/".join(seen.key))
 
     def calm_all(self, kind: str) -> None:
         """All alarms of that kind are over."""

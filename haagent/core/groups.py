@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from haagent.core import claims, fitness, ownership, policy, roles, states, vrrp
+from haagent.core.candidates import names
 from haagent.core.claims import Situation
 from haagent.core.context import Context, Timer
 from haagent.core.failsafe import Failsafe
@@ -122,6 +123,15 @@ class Groups:
         """Something that concerns every group has changed."""
         for name in list(self.states):
             if name in self.states:  # deciding on one that retires may end others
+                self.decide(name)
+
+    def member(self, node: str) -> None:
+        """A node's member key is another one, or gone: also for groups that it has given up by a reload."""
+        view = self._context.view
+        member = view.members.get(node)
+        for name in list(self.states):
+            concerned = member is None or name in member.standings or names(view, name, node)
+            if concerned and name in self.states:  # deciding on one that retires may end others
                 self.decide(name)
 
     def ordered(self) -> None:

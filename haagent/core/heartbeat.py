@@ -77,13 +77,15 @@ class SendPromise:
 class Offer:
     """What an owner wrote of its candidates, and is not shown yet: `names`, over the record of `revision`.
 
-    `again_at`: when to look at it again; `away_since`: since when candidates are missing.
+    `again_at`: when to look at it again; `away_since`: since when candidates are missing; `alone_since`: since when
+    there was no other candidate, and the record does not carry failsafe yet.
     """
 
     names: frozenset[Candidate] = frozenset()
     revision: Revision = 0
     again_at: Instant = NEVER
     away_since: Instant | None = None
+    alone_since: Instant | None = None
 
 
 NO_OFFER: Final = Offer()

@@ -52,7 +52,7 @@ from haagent.core.model import (
     WindowChanged,
 )
 from haagent.core.reach import ReachReported
-from haagent.core.records import Garbage, Key, Kind, Seen
+from haagent.core.records import Key, Kind, Seen
 from haagent.core.renewal import Renewals
 from haagent.core.speech import Speech
 from haagent.core.states import GroupState
@@ -333,7 +333,7 @@ class Node:
     def _news(self, seen: Seen, streamed: bool) -> None:
         """Something new about a key; `streamed` when it came in the stream, which is complete up to it."""
         kind, name = seen.key
-        self._tell_garbage(seen)
+        self._context.tell_readable(seen)
         match kind:
             case Kind.LEASES if name == self.rules.node:
                 if self._renewals.own_key(seen, streamed):
@@ -343,20 +343,11 @@ class Node:
                 self._groups.decide(name)
             case Kind.MEMBERS:
                 self._membership.meet()
-                member = self.view.members.get(name)
-                for group in list(self.groups if member is None else member.standings):
-                    if group in self.groups:
-                        self._groups.decide(group)
+                self._groups.member(name)
             case Kind.ORDERS:
                 self._groups.ordered()
             case Kind.LEASES | Kind.OWNERS | Kind.INTENTS | Kind.HISTORY:
                 pass
-
-    def _tell_garbage(self, seen: Seen) -> None:
-        if isinstance(seen.value, Garbage):
-            self._context.alarm("unreadable", "/".join(seen.key), seen.value.reason)
-        elif self.alarms:
-            self._context.calm("unreadable", "/".join(seen.key))
 
     def _answer(self, event: Committed | Refused | Unanswered) -> None:
         ask = event.ask
@@ -367,9 +358,7 @@ class Node:
                 self._renewals.unanswered(event.why)
             case Asking.MEMBER:
                 self._membership.answered(ask)
-            case (
-                Asking.RENEW | Asking.CLAIM | Asking.RELEASE | Asking.INTENT | Asking.LOOK | Asking.FENCE | Asking.OFFER
-            ):
+            case _:
                 pass
         waits = ask.kind in (Asking.CLAIM, Asking.RELEASE) and ask.name in self.groups
         if isinstance(event, Refused):

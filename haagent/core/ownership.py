@@ -30,6 +30,7 @@ from haagent.core.states import (
     GroupState,
     Leaving,
     Owning,
+    Wished,
 )
 from haagent.core.units import NEVER, Instant
 
@@ -170,12 +171,16 @@ def _maybe_preempt(state: Following, at: Situation) -> Decision:
         return replace(state, preempt_at=NEVER), ()
     if state.preempt_at == NEVER:
         state = replace(state, preempt_at=at.now + at.group.preempt_delay)
-    if at.now < state.preempt_at:
+    epoch, revision = claims.epoch(at), at.view.record_revision(at.group.name)
+    # The owner has written its record again, so that the wish was refused, or was not: then its intent stands.
+    overtaken = state.wished.epoch == epoch and state.wished.revision != revision and not claims.wished(at)
+    if at.now < state.preempt_at and not overtaken:
         return state, ()
     serial = state.serial + 1
     again = at.now + max(at.group.preempt_delay, 4 * at.rules.ttl)
     ask = Ask(Asking.INTENT, at.group.name, serial)
-    return replace(state, serial=serial, preempt_at=again), (claims.wish(at, ask),)
+    wished = Wished(epoch, revision)
+    return replace(state, serial=serial, preempt_at=again, wished=wished), (claims.wish(at, ask),)
 
 
 # --- owning
@@ -189,7 +194,8 @@ def _may_begin(at: Situation) -> bool:
 def _begin_to_own(serial: int, at: Situation) -> Decision:
     assert isinstance(at.lease, Held)
     serial += 1
-    state = Owning(serial, claims.epoch(at), ready=False, offer=at.offer, since=at.now)
+    offer = replace(at.offer, alone_since=None)
+    state = Owning(serial, claims.epoch(at), ready=False, offer=offer, since=at.now)
     if at.faults:
         return leave(serial, state.epoch, at, "; ".join(at.faults))
     return state, (InstallAddresses(at.group.name, serial, group_addresses(at.group), at.lease.held_until),)

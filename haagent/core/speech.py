@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from haagent.core import fitness, vrrp
 from haagent.core.context import Context, Timer
 from haagent.core.fitness import Interfaces
@@ -18,7 +20,7 @@ from haagent.core.model import (
     SendAdvert,
 )
 from haagent.core.records import Key, Kind
-from haagent.core.units import MS, Duration, Instant, S
+from haagent.core.units import MS, NEVER, Duration, Instant, S
 from haagent.core.vrrp import By, Router, Signal
 
 LOOK_PAUSE = 100 * MS
@@ -96,10 +98,14 @@ class Speech:
             return False
         own = fitness.source(rules, interfaces) or b""
         by = self._who(advert)
+        router = self.routers[advert.router]
+        recognized = False
         if by is not By.STRANGER:
             self._compare(rules, advert)
-        router = self.routers[advert.router]
-        return self._step(advert.router, vrrp.heard(rules, router, advert, by, own, self._context.now))
+            recognized = router.stranger is not None and router.stranger.source == advert.source
+        if recognized:  # its member key was not listed yet
+            self._set(advert.router, router := replace(router, stranger=None))
+        return recognized | self._step(advert.router, vrrp.heard(rules, router, advert, by, own, self._context.now))
 
     def repaired(self, event: AddressesRepaired) -> None:
         """Addresses of a group were put back."""
@@ -139,7 +145,7 @@ class Speech:
 
     def _who(self, advert: AdvertReceived) -> By:
         view = self._context.view
-        node = view.by_source.get(advert.source)
+        node = view.source(advert.source, self._context.now)
         if node is None or node == self._context.rules.node:
             return By.STRANGER
         record = view.record(self.group_of[advert.router])
@@ -153,7 +159,7 @@ class Speech:
                 self._context.calm("addresses-differ", rules.name)
         else:
             self._differed_at[rules.name] = now
-            node = self._context.view.by_source[advert.source]
+            node = self._context.view.source(advert.source, now)
             self._context.alarm("addresses-differ", rules.name, f"{node} advertises other addresses than ours")
 
     def _step(self, name: str, step: vrrp.Step) -> bool:
@@ -176,7 +182,7 @@ class Speech:
                     context.alarm("adverts-lost", name, f"adverts lost, owner {record.node} alive")
                 self._look(group)
             case Signal.STRANGER_HEARD:
-                if router.stranger is not None:
+                if router.stranger is not None and context.view.observed_since != NEVER:  # else it may be a member
                     source, priority = fitness.text(router.stranger.source), router.stranger.priority
                     context.alarm("stranger", name, f"{source} advertises priority {priority}")
             case Signal.OWNER_HEARD | Signal.STRANGER_GONE | Signal.LISTENED:

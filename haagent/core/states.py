@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from haagent.core.model import Ask, Effect
 from haagent.core.offering import NO_OFFER, Offer
@@ -28,14 +29,28 @@ class Adopting:
     sweep_at: Instant
 
 
+class Wished(NamedTuple):
+    """By which record of the owner a wish to preempt was asked for."""
+
+    epoch: int = 0
+    revision: Revision = 0
+
+
+NO_WISH: Final = Wished()
+
+
 @dataclass(frozen=True, slots=True)
 class Following:
-    """Not the owner. May claim at `claim_at`, not before `not_before`; wishes to take over at `preempt_at`."""
+    """Not the owner. May claim at `claim_at`, not before `not_before`; wishes to take over at `preempt_at`.
+
+    `wished`: what it asked for last.
+    """
 
     serial: int
     not_before: Instant = 0
     claim_at: Instant = NEVER
     preempt_at: Instant = NEVER
+    wished: Wished = NO_WISH
 
 
 @dataclass(frozen=True, slots=True)

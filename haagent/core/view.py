@@ -28,6 +28,9 @@ from haagent.core.records import (
 )
 from haagent.core.units import NEVER, Duration, Instant
 
+MEMBER_AWAY = 4
+"""So many ttls a member whose key is gone is still taken for one: it is written again within one."""
+
 
 class View:
     """The newest news by key, and the evidence drawn from it. Only `haagent.core.node` changes it."""
@@ -47,6 +50,7 @@ class View:
         self.intents: dict[str, Intent] = {}
         self.orders = Orders()
         self.by_source: dict[bytes, str] = {}
+        self._departed: dict[bytes, tuple[str, Instant]] = {}
         self.given: dict[str, Given] = {}
         self.lost: dict[str, Lost] = {}
         self.last_owned: frozenset[str] = frozenset()
@@ -97,6 +101,7 @@ class View:
         self.members.clear()
         self.intents.clear()
         self.orders = Orders()
+        self._departed.update({address: (node, NEVER) for address, node in self.by_source.items()})
         self.by_source.clear()
         self._sightings.clear()
         self._created.clear()
@@ -123,6 +128,8 @@ class View:
             # This may be another history than the last one: what a restored record says of its owner says nothing of
             # who holds by a history that was lost. Nobody who holds by that one can renew any more.
             self.settled_at = now + max(self._longest_patience(rules), promised)
+            until = now + MEMBER_AWAY * rules.ttl
+            self._departed = {address: (node, min(to, until)) for address, (node, to) in self._departed.items()}
         return news + [seen for seen in listed.seen if seen.key == self._own and seen not in news]
 
     def watch(self, watched: Watched, rules: Rules, now: Instant) -> list[Seen]:
@@ -214,7 +221,8 @@ class View:
             case Kind.OWNERS:
                 self._note_owner(seen, rules, now, followed)
             case Kind.MEMBERS:
-                self._note_member(name, seen.value if isinstance(seen.value, MemberValue) else None)
+                member = seen.value if isinstance(seen.value, MemberValue) else None
+                self._note_member(name, member, now + MEMBER_AWAY * rules.ttl)
             case Kind.INTENTS:
                 if isinstance(seen.value, Intent):
                     self.intents[name] = seen.value
@@ -266,18 +274,26 @@ class View:
         by_lease, ttl = (before.by_lease, before.ttl) if before is not None else (0, 0)
         self.evidence[record.incarnation] = Evidence(record.node, by_lease, until, max(ttl, record.ttl), now)
 
-    def _note_member(self, node: str, member: MemberValue | None) -> None:
+    def _note_member(self, node: str, member: MemberValue | None, known_until: Instant) -> None:
         before = self.members.pop(node, None)
         for address in before.addresses if before else ():
             if self.by_source.get(address) == node:
                 del self.by_source[address]
+                self._departed[address] = node, known_until
         if member is not None:
             self.members[node] = member
             for address in member.addresses:
                 self.by_source[address] = node
 
+    def source(self, address: bytes, now: Instant) -> str | None:
+        """The member whose adverts come from there; one whose key is gone is known for a while yet."""
+        node, until = self._departed.get(address, ("", 0))
+        return self.by_source.get(address) or (node if now < until else None)
+
     def drop_expired(self, now: Instant) -> None:
         """Forget incarnations whose evidence has expired: what is not known has expired as well."""
+        if self._departed:
+            self._departed = {address: one for address, one in self._departed.items() if now < one[1]}
         if len(self.evidence) > 2 * len(self.leases) + 8:
             named = {record.incarnation for group in self.records if (record := self.record(group)) is not None}
             self.evidence = {name: one for name, one in self.evidence.items() if one.expires_at > now or name in named}
@@ -375,18 +391,6 @@ class View:
         if standing is None or standing.priority == 0 or not self.alive(member.incarnation, now):
             return False
         return (standing.priority, standing.address) > (mine.priority, mine.address)
-
-    def candidates(self, group: str, rules: Rules) -> tuple[str, ...]:
-        """The nodes that may own the group: those whose member key lists it, and ourselves; no drained ones."""
-        others = {node for node, member in self.members.items() if group in member.standings}
-        return tuple(sorted((others | {rules.node}).difference(self.orders.drained)))
-
-    def named(self, group: str, rules: Rules) -> tuple[Candidate, ...]:
-        """The same, with the machines that go by these names, as their member keys say. Of ourselves we know."""
-        return tuple(
-            Candidate(node, rules.machine if node == rules.node else self.members[node].machine)
-            for node in self.candidates(group, rules)
-        )
 
 
 def _is_candidate(rules: Rules, record: OwnerRecord) -> bool:

@@ -141,6 +141,15 @@ def test_who_is_no_candidate_waits_until_promises_can_carry_no_longer():
     assert last // 1_000_000 - 251 + 10_000 <= claimed <= last // 1_000_000 + 10_000
 
 
+def test_a_candidate_that_gave_the_group_up_by_a_reload_is_dropped_after_a_while():
+    """Its member key stays, and lists the group no more."""
+    talk = master(RULES)
+    talk.other_writes(1200, (Kind.MEMBERS, "b", member("b", groups=("other",))))
+    offers = [line for line in talk.live(5_400) if "offer" in line]
+    assert len(offers) == 1
+    assert offers[0].startswith("5200: web: offer a if")
+
+
 def test_a_candidate_is_added_when_it_comes():
     talk = master(RULES)
     talk.live(2000)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from haagent.core.model import Role, Rules, Strangers
+from haagent.core.records import Key, Kind
 from tests.scripts.talk import Talk, backup, master
-from tests.unit.core.values import STRANGER, A, group, owner, router, rules
+from tests.unit.core.values import STRANGER, A, B, group, member, owner, router, rules
 
 
 def yielding(preempt: bool = False, priority: int = 100) -> Rules:
@@ -32,6 +33,28 @@ def test_a_stranger_is_told_and_counts_for_nothing():
     assert talk.hears_advert(1210, STRANGER, 255) == []
     assert talk.live(5000) == ["4819: calm stranger vr: 10.0.0.9 advertises priority 255"]
     assert talk.node.roles["web"] is Role.MASTER
+
+
+def test_nobody_is_a_stranger_before_the_first_list():
+    """The agent starts while b advertises. Who b is, the list shows; who is still unknown then is told."""
+    talk = Talk(rules())
+    talk.etcd.write((Key(Kind.MEMBERS, "b"), member("b")))
+    talk.start()
+    talk.kernel_removed(0)
+    talk.hears_link(0)
+    assert talk.hears_advert(1, B, 100) == []
+    assert talk.hears_advert(2, STRANGER, 100) == []
+    talk.lists(3)
+    assert not [line for line in talk.hears_advert(4, B, 100) if "stranger" in line]
+    assert talk.hears_advert(5, STRANGER, 100) == ["ALARM stranger vr: 10.0.0.9 advertises priority 100"]
+
+
+def test_a_member_whose_keys_are_gone_is_no_stranger():
+    """Its session in etcd ended; it writes its keys again within a ttl."""
+    talk = backup(rules(), record=owner(epoch=4))
+    talk.other_writes(1100, (Kind.MEMBERS, "b", None))
+    assert not [line for line in talk.hears_advert(1200, B, 100) if "stranger" in line]
+    assert "ALARM stranger vr: 10.0.0.2 advertises priority 100" in talk.hears_advert(5100, B, 100)
 
 
 def test_a_stranger_does_not_keep_a_backup_from_its_duty():

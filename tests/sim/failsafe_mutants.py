@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from haagent.core import view
+from haagent.core import claims, offering, view
 from haagent.core.failsafe import Failsafe
 from haagent.core.groups import Groups
 from haagent.core.heartbeat import PromiseReceived, Tenure
@@ -18,7 +18,7 @@ from tests.sim.planting import mutant
 
 # --- the owner's side
 
-_promised = Failsafe.promised
+_promised, _keep = Failsafe.promised, offering.keep
 
 
 def _counted_late(failsafe: Failsafe, event: PromiseReceived) -> None:
@@ -95,6 +95,19 @@ mutant(
     story="dropped_unseen",
 )
 
+
+mutant(
+    "alone-carries",
+    "a record that names nobody else has those who come later wait for promises that nobody needs to give",
+    (claims, "_carrying", lambda record, rules: replace(record, failsafe=rules.failsafe)),
+    story="first_owner_dies_alone",
+)
+mutant(
+    "alone-never-carries",
+    "an owner without other candidates is never carried",
+    (offering, "keep", lambda offer, at: _keep(replace(offer, alone_since=at.now), at)),
+    story="alone_for_long",
+)
 
 # --- the candidate's side
 

@@ -128,7 +128,28 @@ def deleted_behind_the_owner(world: World) -> None:
     _held_by(world, first, until=world.now + 10 * S)
 
 
+def first_owner_dies_alone(world: World) -> None:
+    """A cold start: the first node owns, and dies before its record can name those that start a moment later."""
+    cluster = owned_by_first(world, 1 * S, 0, 0, 0, boot=1, failsafe=300 * S)
+    first, second, third = world.hosts
+    world.crash(agent_of(first))
+    cluster.boot(second, "n2")
+    cluster.boot(third, "n3")
+    world.run(world.now + 2 * S)
+    owned(world)
+
+
+def alone_for_long(world: World) -> None:
+    """An owner that has been alone for a while needs nobody's promise: it outlives etcd."""
+    owned_by_first(world, 1 * S, 0, boot=1, failsafe=300 * S)
+    world.run(world.now + 5 * S)
+    world.etcd_down_until = world.now + 30 * S
+    _held_by(world, world.hosts[0], until=world.etcd_down_until + 2 * S)
+
+
 STORIES = (
+    first_owner_dies_alone,
+    alone_for_long,
     etcd_is_away,
     etcd_is_away_and_a_candidate_dies,
     only_the_owner_is_cut_off,

@@ -258,6 +258,13 @@ mutant(
     story="key_gone_twice",
 )
 
+mutant(
+    "wish-once",
+    "a wish that the owner's own rewriting of its record overtook is not asked again",
+    (claims, "wished", lambda at: True),
+    story="overtaken_wish",
+)
+
 # --- the challenger's patience
 
 _claimable, _note_lease, _note_record, _rewound = (

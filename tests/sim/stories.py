@@ -250,6 +250,20 @@ def drained_alone(world: World) -> None:
     owned(world, not_by=first)
 
 
+def overtaken_wish(world: World) -> None:
+    """A better node returns; while its wish is under way, the owner writes its record again, to name it."""
+    cluster = owned_by_first(world, 1 * S, 0, 0, failsafe=60 * S)
+    first, second = world.hosts
+    cluster.groups["g0"] = replace(cluster.groups["g0"], preempt=True)
+    cluster.reload(agent_of(second))
+    cluster.stop(agent_of(first), 6 * S)
+    world.run(world.now + 1 * S)
+    run_until(world, lambda: first.agent is not None, within=9 * S)
+    first.link.traps["intent"] = ("ask", world.now + 100 * MS)
+    world.run(world.now + 1 * S)
+    owned(world, not_by=second)
+
+
 def killed_and_restarted(world: World) -> None:
     """The owner's agent is killed and started again while the gate is open: it goes on, without a gap."""
     cluster = owned_by_first(world, 1 * S, 0, 0, gated=True)
@@ -302,6 +316,7 @@ STORIES: dict[str, Story] = {
         drained_alone,
         everybody_flaps,
         killed_and_restarted,
+        overtaken_wish,
     )
 }
 

@@ -73,6 +73,20 @@ def test_who_comes_back_in_time_was_never_away():
     assert offering.keep(offer, at("b", now=12 * S)) == (Offer(again_at=NEVER), ())
 
 
+def test_who_is_alone_carries_failsafe_after_a_while():
+    """Whoever starts a moment later shall not wait for it, should this owner die at once."""
+    offer, effects = offering.keep(NO_OFFER, at(failsafe=0, candidates=("a",), machines=("m-a",)))
+    assert (offer, effects) == (Offer(again_at=14 * S, alone_since=10 * S), ())
+    _, effects = offering.keep(offer, at(now=14 * S, failsafe=0, candidates=("a",), machines=("m-a",)))
+    assert written(effects).failsafe == 60 * S
+
+
+def test_who_is_alone_no_more_carries_failsafe_at_once():
+    offer, _ = offering.keep(NO_OFFER, at(failsafe=0, candidates=("a",), machines=("m-a",)))
+    _, effects = offering.keep(offer, at("b", now=11 * S, failsafe=0, candidates=("a",), machines=("m-a",)))
+    assert (written(effects).failsafe, written(effects).candidates) == (60 * S, ("a", "b"))
+
+
 def test_another_machine_by_the_same_name_is_another_candidate():
     _, effects = offering.keep(NO_OFFER, at("b", machines=("m-a", "m-old")))
     assert written(effects).machines == ("m-a", "m-b")

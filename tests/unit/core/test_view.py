@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from haagent.core.candidates import candidates
 from haagent.core.heartbeat import Tenure
 from haagent.core.model import Ask, Asking, Refused
 from haagent.core.records import Garbage, HistoryEntry, Key, Kind, OwnerRecord, Seen, Standing
@@ -448,11 +449,27 @@ def test_whoever_just_released_goes_last():
 
 def test_candidates_are_who_lists_the_group_and_ourselves():
     known = view(members(2, "c"), members(3), members(4, "d", groups=("other",)))
-    assert known.candidates("web", RULES) == ("a", "b", "c")
-    assert view().candidates("web", RULES) == ("a",)
+    assert [one.node for one in candidates(known, "web", RULES)] == ["a", "b", "c"]
+    assert [one.node for one in candidates(view(), "web", RULES)] == ["a"]
 
 
 # --- members
+
+
+def test_a_member_whose_key_is_gone_is_known_for_a_while():
+    known = view(members(2))
+    show(known, seen(Kind.MEMBERS, "b", None, 3), now=1 * S)
+    assert known.source(B, 5 * S - 1) == "b"
+    assert known.source(B, 5 * S) is None
+
+
+def test_the_members_of_a_history_that_was_lost_are_known_for_a_while_in_the_next():
+    known = view(members(2))
+    known.forget(frozenset())
+    assert known.source(B, 9 * S) == "b"
+    take(known, revision=1, now=9 * S, cluster="other")
+    assert known.source(B, 13 * S - 1) == "b"
+    assert known.source(B, 13 * S) is None
 
 
 def test_members_are_known_by_their_sources_as_they_are_now():
