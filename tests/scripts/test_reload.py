@@ -245,7 +245,10 @@ def test_a_shorter_ttl_is_asked_for_at_once_and_counts_at_once():
     And so does its kernel, before anybody can hear of the question: the node may not be there to close it.
     """
     talk = master(rules())
-    assert reload(talk, 1200, group(), ttl=300 * MS) == ["extend until 1470", "renew #6 if leases/a @13"]
+    assert reload(talk, 1200, group(), ttl=300 * MS) == [
+        "extend until 1470",
+        "renew #6 if leases/a @13, owners/web made @14",
+    ]
     assert talk.live(1480, etcd=False)[:1] == ["1470: lease lost (it ran out)"]
 
 

@@ -31,6 +31,8 @@ FENCING = (0, 0, 0, 0, 200 * MS, 1 * S)
 """How long the fencing plug-in may take, where there is one."""
 FAILSAFE = (0, 2, 5, 10, 30)
 """For how many ttls promises carry what is owned."""
+FORGETFUL = 0.3
+"""In how many worlds etcd loses deletions to a watch that begins where it was just compacted."""
 LONG_TTL = 12 * S
 """In some worlds: so long that drift alone exceeds margin and guard."""
 TTLS = (300 * MS, 600 * MS, 1 * S, 1 * S, 1 * S, 2 * S, 3 * S, 3 * S)
@@ -77,6 +79,7 @@ class Cluster:
         apart = Random(f"fencing in {world.seed}")  # a draw more would make another world of every seed
         made.fence = apart.choice(FENCING)
         made.promises = promises is not False
+        world.forgetful = Random(f"compaction in {world.seed}").random() < FORGETFUL
         chosen = Random(f"failsafe in {world.seed}").choice(FAILSAFE[1:] if promises else FAILSAFE)
         made.failsafe = chosen * ttl * made.promises
         made.most_failsafe = made.failsafe

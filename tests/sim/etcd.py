@@ -79,9 +79,17 @@ class Etcd:
         """Everything that an agent lists, now."""
         return Listed(self.cluster, self.revision, tuple(seen for seen in self.keys.values() if _watched(seen.key)))
 
-    def since(self, revision: Revision) -> list[Watched]:
-        """What changed after a revision of this history."""
-        return self._log[bisect_right(self._log, revision, key=lambda one: one.revision) :]
+    def since(self, revision: Revision, compacted: bool = False) -> list[Watched]:
+        """What changed after a revision of this history.
+
+        `compacted`: up to and including the first of these changes. Of that one the deletions are lost then, without a
+        word, to a watch that begins there: so does etcd 3.4.
+        """
+        missed = self._log[bisect_right(self._log, revision, key=lambda one: one.revision) :]
+        if compacted and missed:
+            first = missed[0]
+            missed[0] = Watched(first.revision, tuple(seen for seen in first.seen if seen.value is not None))
+        return missed
 
     def snapshot(self) -> tuple[Revision, dict[Key, Seen]]:
         """What a backup holds."""

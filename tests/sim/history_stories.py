@@ -89,7 +89,30 @@ def claimed_in_a_lost_history(world: World) -> None:
     owned(world, not_by=second)
 
 
-STORIES = (restored_and_restarted, restored_clean_and_restarted, restored_ahead, wiped_ahead, claimed_in_a_lost_history)
+def lost_deletion(world: World) -> None:
+    """The record is deleted while the owner's watch is broken, and etcd, just compacted, does not show it that."""
+    owned_by_first(world, 3 * S, 0, 0)
+    first = world.hosts[0]
+    world.forgetful = True
+    agent = agent_of(first)
+    run_until(world, lambda: agent.streamed == world.etcd.revision, within=1 * S, step=100_000)
+    world.break_watch(agent, resume=True)
+    world.checker.meddled("g0")
+    world.etcd.write((), (Key(Kind.OWNERS, "g0"),), 0)
+    world.run(world.now + 2_900 * MS)
+    cut_off(first)
+    world.run(world.now + 9 * S)
+    owned(world, not_by=first)
+
+
+STORIES = (
+    restored_and_restarted,
+    restored_clean_and_restarted,
+    restored_ahead,
+    wiped_ahead,
+    claimed_in_a_lost_history,
+    lost_deletion,
+)
 
 
 def _restored_for(world: World, cluster: Cluster, backup: Backup, restarted: Host) -> None:

@@ -378,6 +378,12 @@ mutant(
 
 
 mutant(
+    "record-unlooked-at",
+    "a renewal does not look whether the records of what is owned are there",
+    (Renewals, "_looks", lambda renewals, owned: ()),
+    story="lost_deletion",
+)
+mutant(
     "ahead-is-the-same",
     "a restored etcd that has the same cluster id and is ahead is taken for the one before",
     (View, "contradicted", lambda known, refused: False),

@@ -59,6 +59,7 @@ class World:
         self.net_loss = 0.0
         self.net_delay: Duration = 1 * MS
         self.compacts = 0.5
+        self.forgetful = False
         self.heals_at: Instant = NEVER
         self.peers = Peers(self)
         self.checker = Checker(self)
@@ -259,7 +260,7 @@ class World:
         else:
             agent.streaming = True
             agent.stream_tail = max(agent.stream_tail, self.now)
-            for watched in self.etcd.since(agent.streamed):
+            for watched in self.etcd.since(agent.streamed, compacted=self.forgetful):
                 self._stream(agent, watched)
 
     def _list(self, agent: Agent, stream: int) -> None:

@@ -11,7 +11,7 @@ from haagent.core.failsafe import Failsafe
 from haagent.core.lease import Held, Unheld
 from haagent.core.model import Alarm, Ask, Asking, Commit, Effect, ExtendAddresses, LeaseChanged, Resync
 from haagent.core.records import Garbage, Guard, Kind, LeaseValue, Put, Seen
-from haagent.core.renewal import REWRITTEN_AT_MOST, Renewals
+from haagent.core.renewal import LOOKED_AT, REWRITTEN_AT_MOST, Renewals
 from haagent.core.units import MS, S
 from tests.unit.core.values import LEASES, OWNERS, PATIENCE, leases, listed, owner, owners, rules, seen, watched
 
@@ -124,7 +124,7 @@ def test_a_longer_ttl_is_written_into_the_records_of_what_we_own_by_the_same_tra
         replace(ours, ttl=3 * S),
     ]
     desk.show(260 * MS, owners(6, replace(ours, ttl=3 * S)))
-    assert len(guards(desk.ask(1 * S, "web"))) == 1, "once"
+    assert guards(desk.ask(1 * S, "web")) == (Guard(LEASES, 2), Guard(OWNERS, 6, created=True)), "once"
 
 
 def test_a_longer_ttl_waits_for_records_that_do_not_fit_in_one_transaction():
@@ -229,13 +229,27 @@ def test_a_shorter_ttl_moves_the_lapse_when_it_is_asked():
 def test_a_key_that_vanished_is_written_anew_together_with_the_records_of_what_we_own():
     desk = holding()
     desk.show(20 * MS, owners(3, owner("a")))
-    assert guards(desk.ask(30 * MS, "web")) == (Guard(LEASES, 2),), "while the key is there, it is guard enough"
+    assert guards(desk.ask(30 * MS, "web")) == (Guard(LEASES, 2), Guard(OWNERS, 3, created=True)), "only looked at"
     desk.show(100 * MS, GONE)
     (commit,) = desk.ask(100 * MS, "web")
     assert isinstance(commit, Commit)
     assert commit.guards == (Guard(LEASES, 0), Guard(OWNERS, 3))
     assert [put.key for put in commit.puts] == [LEASES, OWNERS]
     assert commit.puts[1] == Put(OWNERS, owner("a")), "another revision of the same record"
+
+
+def test_a_renewal_looks_whether_our_records_are_there_in_turn_if_they_are_many():
+    """By when they were made: what we write over them meanwhile does not refuse it."""
+    desk = holding()
+    names = [f"g{number}" for number in range(2 * LOOKED_AT)]
+    desk.show(20 * MS, *(seen(Kind.OWNERS, name, owner("a"), 9, created=4) for name in names))
+    seen_to: set[str] = set()
+    for at in (30, 280):
+        looked = [one for one in guards(desk.ask(at * MS, *names)) if one.created]
+        assert len(looked) == LOOKED_AT
+        assert all(one.revision == 4 for one in looked)
+        seen_to |= {one.key.name for one in looked}
+    assert seen_to == set(names)
 
 
 def test_ninety_nine_records_are_written():
