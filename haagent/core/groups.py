@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from haagent.core import claims, fitness, ownership, policy, roles, states, vrrp
+from haagent.core import claims, fitness, ownership, policy, roles, states, vrrp, waiting
 from haagent.core.candidates import names
 from haagent.core.claims import Situation
 from haagent.core.context import Context, Timer
@@ -124,6 +124,11 @@ class Groups:
         for name in list(self.states):
             if name in self.states:  # deciding on one that retires may end others
                 self.decide(name)
+
+    def tell_waits(self) -> None:
+        """What of promises is waited for, and for how long."""
+        for name, state in self.states.items():
+            waiting.tell(name, isinstance(state, Owning), self._context)
 
     def member(self, node: str) -> None:
         """A node's member key is another one, or gone: also for groups that it has given up by a reload."""
@@ -319,6 +324,7 @@ class Groups:
         del self.roles[name]
         self._membership.forget(name)
         self._planning.forget(name)
+        self._context.calm(waiting.ALARM, name)
         self._reach.forget(name)
         groups = {key: group for key, group in self._context.rules.groups.items() if key != name}
         self._context.rules = replace(self._context.rules, groups=groups)

@@ -271,6 +271,7 @@ class Node:
                     self._membership.sync(self.lease)
                     self.view.drop_expired(context.now)
                     self._groups.fences.forget()
+                    self._groups.tell_waits()
                 case "watch":
                     self._renewals.watch_the_watch()
                 case "group" if timer.name in self.groups:

@@ -97,7 +97,7 @@ def test_a_candidate_that_promised_waits_whatever_etcd_shows():
         assert f"promise b #{at}: web by 1" in said
         assert talk.live(at + 249, peers="") == []
     lines = talk.live(6000, peers="")
-    assert next(line for line in lines if "claim" in line).startswith("4880: web: claim epoch 2")
+    assert next(line for line in lines if "claim epoch" in line).startswith("4880: web: claim epoch 2")
 
 
 def test_a_promise_is_void_when_its_group_was_released():
@@ -137,8 +137,20 @@ def test_who_is_no_candidate_waits_until_promises_can_carry_no_longer():
     talk = backup(RULES, record=replace(owner("b", 1), candidates=("b",), machines=("",), failsafe=10 * S))
     last = talk.now
     lines = talk.live(12_500, peers="")
-    claimed = next(int(line.partition(":")[0]) for line in lines if "claim" in line)
+    claimed = next(int(line.partition(":")[0]) for line in lines if "claim epoch" in line)
     assert last // 1_000_000 - 251 + 10_000 <= claimed <= last // 1_000_000 + 10_000
+
+
+def test_who_waits_for_promises_says_so_and_for_how_long():
+    """b is not seen any more. We are none of its candidates, so promises of others may carry it for ten seconds."""
+    talk = backup(RULES, record=replace(owner("b", 1), candidates=("b",), machines=("",), failsafe=10 * S))
+    lines = talk.live(12_500, peers="")
+    told = [line for line in lines if "waits-for-promises" in line]
+    assert [line.partition(": ")[2] for line in told] == [
+        "ALARM waits-for-promises web: not claimed here for 9 s: promises may carry b",
+        "calm waits-for-promises web: not claimed here for 9 s: promises may carry b",
+    ]
+    assert any("claim epoch 2" in line for line in lines)
 
 
 def test_a_candidate_that_gave_the_group_up_by_a_reload_is_dropped_after_a_while():
