@@ -111,6 +111,7 @@ class Agent:
         self.life = 0
         self.breaks = 0
         self.listed_in = 0
+        self.must_list = True
         self.stream_tail: Instant = 0
         self.said: dict[SendAdvert, AdvertReceived] = {}
         self.said_by: Rules | None = None

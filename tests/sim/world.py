@@ -245,7 +245,8 @@ class World:
         self.at(again, self._rewatch, agent, agent.stream) if resume else self.relist(agent, again - self.now)
 
     def relist(self, agent: Agent, delay: Duration) -> None:
-        """List, then watch from there."""
+        """List, then watch from there: whatever happens to the watch until the list has come."""
+        agent.must_list = True
         agent.stream += 1
         agent.streaming = False
         self.at(self.now + delay, self._list, agent, agent.stream)
@@ -255,7 +256,7 @@ class World:
             return
         if not self.reaches(agent):
             self.at(self.now + self._delay(50 * MS), self._rewatch, agent, stream)
-        elif agent.life != self.etcd.life:
+        elif agent.must_list or agent.life != self.etcd.life:
             self._list(agent, stream)
         else:
             agent.streaming = True
@@ -277,6 +278,7 @@ class World:
     def _listed(self, agent: Agent, stream: int, listed: Listed, life: int, history: int) -> None:
         if stream == agent.stream:
             agent.streamed, agent.life, agent.listed_in = listed.revision, life, history
+            agent.must_list = False
             agent.deliver(listed)
 
     # --- sessions
