@@ -7,9 +7,12 @@ lies between it and the client, and its answers are its own whatever MAC address
 that the noise of the machine does not blind it, and always leaves a quarter of a step to others.
 
 When was an answer given? Most are dated by when they were asked, which they bring back: the host answered between then
-and a round trip later (0.1 ms here). ARP and ND answers bring no date; the kernel stamps their arrival, before any
-queueing behind a sleeping prober. That stamp is of the wall clock, so its distance from CLOCK_BOOTTIME is measured at
-every step. SIGTERM ends it; then it hears the last answers, and writes its statistics.
+and a round trip later (0.1 ms here). If it came to another host, that one forwarded it, and may have kept it for long,
+until it knew to whom. Such an answer is dated as those of ARP and ND, which bring no date: the kernel stamps their
+arrival, before any queueing behind a sleeping prober. That stamp is of the wall clock, so its distance from
+CLOCK_BOOTTIME is measured at every step.
+
+SIGTERM ends it; then it listens for the last answers, and writes its statistics.
 """
 
 from __future__ import annotations
@@ -152,11 +155,16 @@ class _Loop:
         targets = [bytes.fromhex(mac) for mac in orders["hosts"].values()]
         self._host_of = {mac: number for number, mac in enumerate(targets)}
         self._everybody = [probes.who_has(asker, vip) for vip in vips]
-        self._personal = [probes.Echo(asker, vip, mac, 0) for vip in vips for mac in targets]
         self._paths = [_Path(each, hosts.index(each["host"]), cookie, vips) for each in orders["paths"]]
         for number, path in enumerate(self._paths, 1):
             path.number(number)
             self._host_of |= {bytes.fromhex(mac): path.host for mac in orders["paths"][number - 1]["macs"]}
+        # Whom a question was put to, by its number: the paths', and then each host's on the client's own wire.
+        self._asked = [sightings.STRANGER, *(path.host for path in self._paths), *range(len(targets))]
+        first = 1 + len(self._paths)
+        self._personal = [
+            probes.Echo(asker, vip, mac, first + host) for vip in vips for host, mac in enumerate(targets)
+        ]
         self._number = {vip: number for number, vip in enumerate(vips)}
         self._cookie = cookie
         self._step = orders["step"]
@@ -246,16 +254,19 @@ class _Loop:
     def _replies(self, wire: Wire) -> Iterator[tuple[Instant, probes.Reply]]:
         for arrived, frame in wire.receive():
             reply = probes.read(frame, self._cookie)
-            if reply is not None and reply.address in self._number:
+            ours = reply is not None and reply.address in self._number and (reply.target or 0) < len(self._asked)
+            if reply is not None and ours:
                 yield arrived, reply
 
     def _note(self, arrived: Instant, reply: probes.Reply, path: int, host: int) -> None:
         self._answers += 1
         at = arrived
         if reply.asked_at is not None:
-            at = probes.whole(reply.asked_at, arrived) if reply.kind in probes.RESETS else reply.asked_at
+            asked_at = probes.whole(reply.asked_at, arrived) if reply.kind in probes.RESETS else reply.asked_at
+            if reply.target is not None and self._asked[reply.target] == host:
+                at = asked_at
             if len(self._trips) < _MOST_TRIPS:
-                self._trips.append(arrived - at)
+                self._trips.append(arrived - asked_at)
         self._unwritten += sightings.pack(at, reply.kind, self._number[reply.address], path, host, reply.source_mac)
 
 

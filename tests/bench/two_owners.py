@@ -61,7 +61,14 @@ def run(name: str, ttl: str, gate: str | None, trials: int, seed: int) -> dict[s
         except LabError as error:
             spoiled.append(str(error).partition("\n")[0])
             print(f"    a trial did not come off: {error}", flush=True)
-    row = {"variant": name, "gate": gate, "ttl": ttl, "seed": seed, **_summary(done), "spoiled": spoiled}
+    row = {
+        "variant": name,
+        "gate": gate or VARIANTS[name].gate,
+        "ttl": ttl,
+        "seed": seed,
+        **_summary(done),
+        "spoiled": spoiled,
+    }
     row["seconds"] = round(time.monotonic() - began)
     print(_line(row), flush=True)
     return {**row, "done": done}

@@ -80,6 +80,24 @@ def test_a_host_that_forwards_does_not_answer(lab: Lab) -> None:
     assert "n1" not in ways(timeline)
 
 
+def test_what_a_router_kept_is_answered_when_it_arrives(lab: Lab) -> None:
+    """While nobody has the address, the routers keep what they are to forward, and deliver it to who comes next."""
+    n1, _, n3 = lab.hosts
+    take(n1)
+    prober = lab.observe(VIPS)
+    prober.wait_for_answer(vip4(), after=0, node="n1")
+    for vip, length in ((vip4(), 32), (vip6(), 128)):
+        n1.run(["ip", "address", "del", f"{vip}/{length}", "dev", "eth0"])
+    time.sleep(0.5)
+    taken = now()
+    take(n3)
+    timeline = seen(prober, 0, 1.5)
+    assert {answer.node for vip in VIPS for answer in timeline.answers(vip)} == {"n1", "n3"}
+    firsts = [answer.at for vip in VIPS for answer in timeline.answers(vip) if answer.node == "n3"]
+    assert min(firsts) > taken, as_text(timeline)
+    assert timeline.most_at_once() == 1
+
+
 @pytest.mark.parametrize(
     "happens, path",
     [
