@@ -122,9 +122,8 @@ class Stage:
         while now() < give_up:
             doer.supervise()
             time.sleep(TICK / S)
-            answers = [prober.latest(vip) for vip in VIPS]
-            nodes = {answer.node for answer in answers if answer is not None and now() - answer.at < 50 * MS}
-            if len(nodes) != 1 or None in answers:
+            nodes = self._answering(prober)
+            if len(nodes) != 1:
                 continue
             record = self._record()
             if record is None or record["clean"] or record["node"] not in nodes:
@@ -135,9 +134,16 @@ class Stage:
             except LabError as error:
                 return Recovery(healed, self.bound, trouble=str(error))
             time.sleep(SETTLE / S)
-            if self.cluster.epoch() == record["epoch"]:
+            # A restored record may name who has only what is left of its predecessor's lease.
+            if self.cluster.epoch() == record["epoch"] and self._answering(prober) == {record["node"]}:
                 return Recovery(healed, self.bound, owner=record["node"], epoch=record["epoch"])
         return Recovery(healed, self.bound, trouble=trouble)
+
+    def _answering(self, prober: Prober) -> set[str]:
+        """Who answers now for all addresses; nobody if one of them has no answer."""
+        answers = [prober.latest(vip) for vip in VIPS]
+        fresh = [answer.node for answer in answers if answer is not None and now() - answer.at < 50 * MS]
+        return set(fresh) if len(fresh) == len(VIPS) else set()
 
     def _wait_until_whole(self, doer: Doer) -> None:
         def whole() -> bool:
