@@ -40,7 +40,7 @@ WIDTH: Final = 160
 @click.option("--seed", type=click.IntRange(0), help="Of the first trial; by chance if not given.")
 @click.option("--ttl", type=click.IntRange(300, 60_000), default=1000, show_default=True, help="Milliseconds.")
 @click.option(
-    "--gate", type=click.Choice(["nft", "bpf", "none"]), help="As fence.gate; the agent's default if not given."
+    "--gate", type=click.Choice(["auto", "nft", "bpf", "none"]), help="As fence.gate; the agent's default if not given."
 )
 @click.option(
     "--keep",
