@@ -23,7 +23,7 @@ from haagent.runtime.clock import boottime
 from haagent.runtime.ports import GateClosedError
 from tests.integration.conftest import MakeLab
 from tests.integration.gating import KINDS, OTHERS, VIPS, Client, gate, hold, later, on_both
-from tests.integration.namespace import ROOT
+from tests.integration.namespace import ROOT, in_namespace
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
@@ -256,6 +256,35 @@ def test_a_holder_that_is_killed_is_succeeded_by_the_next():
         assert client.answered(VIPS[0])
         guard.open({"g": VIPS}, later())
         guard.leave()
+
+
+@pytest.mark.parametrize("kind, ahead", list(itertools.product(KINDS, (3600, -2))))
+def test_a_time_namespace_changes_nothing(kind: str, ahead: int, monkeypatch: pytest.MonkeyPatch):
+    """CRIU sets such offsets: the agent's clock is not the kernel's."""
+    monkeypatch.setenv("HAAGENT_TEST_GATE", kind)
+    monkeypatch.setenv("HAAGENT_TEST_AHEAD", str(ahead))
+    hold_in_a_time_namespace()
+
+
+@in_namespace
+def hold_in_a_time_namespace():
+    client = Client()
+    hold_open = (
+        "import time; from tests.integration.gating import *; guard = gate(); guard.protect(VIPS);"
+        " until = later(400 * MS); guard.open({'g': VIPS}, until); guard.leave(); again = gate(); again.protect(VIPS);"
+        " left = again.left_until({'g': VIPS}); print(until, left['g'], flush=True); time.sleep(60)"
+    )
+    ahead = int(os.environ["HAAGENT_TEST_AHEAD"])
+    command = ["unshare", "--time", "--boottime", str(ahead), sys.executable, "-c", hold_open]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as holder:
+        assert holder.stdout is not None
+        until, left = (int(word) - ahead * S for word in holder.stdout.readline().split())
+        assert until - 100 * MS <= left <= until
+        last = client.last_answer(VIPS[0], until)
+        assert last is not None
+        assert until - 100 * MS <= last <= until + LATE
+        holder.kill()
 
 
 # With a real process that is stopped, and an observer that asks every two milliseconds.

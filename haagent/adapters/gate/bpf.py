@@ -1,8 +1,9 @@
 """The gate by eBPF: a classifier at clsact that drops what concerns an address whose deadline has come.
 
 Why it cannot open late: the deadline is an instant of CLOCK_BOOTTIME, which the kernel compares with its own clock at
-each packet. However long we are delayed between deciding and writing, what is written is the same deadline; if it has
-come meanwhile, nothing opens. Time in suspend counts.
+each packet. (In a time namespace ours is another one: the difference is read at the start, and checked.) However long
+we are delayed between deciding and writing, what is written is the same deadline; if it has come meanwhile, nothing
+opens. Time in suspend counts.
 
 Each interface has two programs (in, out) and a map with its addresses' deadlines, 0 for those that are closed. The
 classifiers keep both alive, by the interface's index, whatever becomes of us and through a rename; nothing is pinned.
@@ -18,6 +19,7 @@ Needs Linux 5.8 (bpf_ktime_get_boot_ns), CAP_BPF and CAP_NET_ADMIN.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -26,15 +28,16 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from haagent.adapters.gate import bpf_syscall as bpf
-from haagent.adapters.gate.bpf_program import COUNTERS, KEY, VALUE, address, instructions, key
+from haagent.adapters.gate.bpf_program import COUNTERS, KEY, VALUE, address, instructions, key, nothing
 from haagent.adapters.gate.netlink import NETLINK_ROUTE, NetlinkError, News, OverrunError
 from haagent.adapters.gate.places import Groups, Place, places
 from haagent.adapters.gate.tc import RTNLGRP_TC, Side, TrafficControl, touched
 from haagent.core.model import VirtualAddress
-from haagent.core.units import Instant
+from haagent.core.units import Duration, Instant, S
 from haagent.runtime.clock import boottime
 from haagent.runtime.ports import GateClosedError, GateFailedError
 
@@ -61,6 +64,8 @@ class BpfGate:
         self._left: dict[Place, Instant] = {}
         self._until: Instant = 0
         self._guards: dict[str, _Guard] = {}
+        with _failing("the clock of eBPF"):
+            self._ahead = _ahead()
         with _failing("traffic control"):
             self._news = News(NETLINK_ROUTE, (RTNLGRP_TC,))
             self._tc = TrafficControl()
@@ -196,7 +201,7 @@ class BpfGate:
             raise GateClosedError("too late: the time is over")
 
     def _set(self, those: Iterable[Place], deadline: Instant) -> None:
-        value = _U64.pack(deadline)
+        value = _U64.pack(deadline - self._ahead if deadline else 0)
         for place in those:
             guard = self._guards.get(place.interface)
             if guard is not None:
@@ -282,7 +287,7 @@ class BpfGate:
     def _note_left(self, interface: str, guard: _Guard) -> None:
         for one in guard.keys:
             (deadline,) = _U64.unpack(bpf.map_get(guard.deadlines, one, VALUE))
-            self._left[Place(interface, address(one))] = deadline
+            self._left[Place(interface, address(one))] = deadline + self._ahead if deadline else 0
 
     def _attach(self, guard: _Guard) -> None:
         self._tc.add_clsact(guard.index)
@@ -346,6 +351,32 @@ def _link_header(interface: str) -> int:
     return 14 if _IFREQ.unpack(told)[1] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK) else 0
 
 
+def _ahead() -> Duration:
+    """How far our clock is ahead of the kernel's own, in a time namespace. OSError if that cannot be told.
+
+    The kernel says so to the nanosecond, and dates a program that we load: the two must agree.
+    """
+    ahead: Duration = 0
+    with contextlib.suppress(FileNotFoundError):  # a kernel without time namespaces
+        for line in _OFFSETS.read_text().splitlines():
+            clock, seconds, nanoseconds = line.split()
+            if clock == "boottime":
+                ahead = int(seconds) * S + int(nanoseconds)
+    before = boottime()
+    descriptor = bpf.program_load(nothing(), NAME.encode())
+    try:
+        kernel = bpf.program(descriptor).loaded_at
+    finally:
+        os.close(descriptor)
+    if not before - ahead <= kernel <= boottime() - ahead:
+        raise OSError(
+            errno.ETIME,
+            f"the kernel's CLOCK_BOOTTIME is {(before - kernel) / S:.3f} s behind ours, and {_OFFSETS} says"
+            f" {ahead / S:.3f} s: use fence.gate: nft in this time namespace",
+        )
+    return ahead
+
+
 @contextlib.contextmanager
 def _failing(what: str) -> Generator[None]:
     """Say as the port does that the kernel refused."""
@@ -357,6 +388,7 @@ def _failing(what: str) -> Generator[None]:
 
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _CLOSED: Final = bytes(VALUE)
+_OFFSETS: Final = Path("/proc/self/timens_offsets")
 _IFREQ = struct.Struct("=16sH22x")
 _SIOCGIFHWADDR: Final = 0x8927
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772

@@ -29,6 +29,13 @@ def address(key: bytes) -> bytes:
     return key[12:] if key[:12] == bytes(10) + b"\xff\xff" else key
 
 
+def nothing() -> bytes:
+    """A program that does nothing."""
+    code = _Assembler(0, 0, 0)
+    code.leave(_GO_ON)
+    return code.assembled()
+
+
 def instructions(deadlines: int, counters: int, *, egress: bool, link: int) -> bytes:
     """The program. `deadlines` and `counters`: maps; `link`: bytes of the header before ARP or IP."""
     code = _Assembler(deadlines, counters, link)

@@ -24,11 +24,15 @@ class MapType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What the kernel tells of a program. `tag`: a digest of its instructions, whatever maps they use; `maps`: ids."""
+    """What the kernel tells of a program. `tag`: a digest of its instructions, whatever maps they use; `maps`: ids.
+
+    `loaded_at`: by CLOCK_BOOTTIME as the kernel itself has it, in no time namespace.
+    """
 
     number: int
     tag: bytes
     maps: tuple[int, ...]
+    loaded_at: int
 
 
 def map_create(kind: MapType, key_size: int, value_size: int, entries: int, name: bytes) -> int:
@@ -111,7 +115,7 @@ def program(descriptor: int) -> Program:
     info = bytearray(_PROG_INFO.size)
     struct.pack_into("=IQ", info, _PROG_INFO_MAPS, _MAPS, ctypes.addressof(ids))
     told = _PROG_INFO.unpack_from(_info(descriptor, info))
-    return Program(told[1], told[2], tuple(ids[: min(told[3], _MAPS)]))
+    return Program(told[1], told[2], tuple(ids[: min(told[4], _MAPS)]), told[3])
 
 
 def _info(descriptor: int, info: bytearray) -> bytes:
@@ -154,8 +158,8 @@ _ELEMENT = struct.Struct("=I4xQQQ")
 _LOAD = struct.Struct("=IIQQIIQII16s")
 _INFO = struct.Struct("=IIQ")
 _UINT = struct.Struct("=I")
-# struct bpf_prog_info: type, id, tag, four lengths and pointers and a time, uid, map count, pointer to map ids.
-_PROG_INFO = struct.Struct("=II8s36xIQ")
+# struct bpf_prog_info: type, id, tag, four lengths and pointers, load time, uid, map count, pointer to map ids.
+_PROG_INFO = struct.Struct("=II8s24xQ4xIQ")
 _PROG_INFO_MAPS: Final = 52
 _MAP_INFO = struct.Struct("=IIIIII16s")  # type, id, key size, value size, entries, flags, name
 _INSTRUCTION: Final = 8
