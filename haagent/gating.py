@@ -18,6 +18,7 @@ from haagent.adapters.gate.both import Lost, Makers
 from haagent.adapters.gate.keeper import Keeper
 from haagent.adapters.netlink import configured
 from haagent.adapters.systemd import ServiceManager
+from haagent.core.host import Passing
 from haagent.core.model import VirtualAddress
 from haagent.runtime.ports import GateFailedError, GateKind
 
@@ -81,7 +82,7 @@ def remove_leftovers(gate: AnyGate, manager: ServiceManager) -> None:
 async def end(gate: AnyGate, addresses: Collection[VirtualAddress], interfaces: Iterable[str]) -> None:
     """haagent holds none of these addresses any more: remove the gate, or leave it for what the host still has."""
     try:
-        there = await configured(addresses)
+        there = await configured([one for one in addresses if one.without_lease is not Passing.EVERYTHING])
         if there:
             kept = {one.address for one in there}
             gate.protect([one for one in addresses if one.address in kept], interfaces)

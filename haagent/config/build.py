@@ -244,4 +244,4 @@ def _router(keys: RouterKeys) -> RouterWire:
 
 
 def _address(keys: AddressKeys, interface: str) -> VirtualAddress:
-    return VirtualAddress(keys.address.ip.packed, keys.address.prefix, keys.interface or interface)
+    return VirtualAddress(keys.address.ip.packed, keys.address.prefix, keys.interface or interface, keys.without_lease)

@@ -17,14 +17,16 @@ from haagent.config.schema import (
     EtcdKeys,
     Failback,
     FailsafeKeys,
+    FenceKeys,
     GroupKeys,
     LeaseKeys,
     PeersKeys,
     RouterKeys,
 )
 from haagent.config.values import Ip, unspecified
+from haagent.core.host import Passing
 from haagent.core.units import MS, S
-from haagent.runtime.ports import Checksum
+from haagent.runtime.ports import Checksum, GateKind
 from haagent.wire.vrrp import PASSWORD_MAX, fit_password
 
 UNFRAGMENTED_V6 = 90
@@ -50,6 +52,7 @@ class Valid:
     peers: PeersKeys | None
     control: ControlKeys | None
     failsafe: FailsafeKeys | None
+    fence: FenceKeys | None
     routers: Mapping[int, RouterKeys]
     groups: Mapping[int, GroupKeys]
     names: Collection[str]
@@ -70,6 +73,7 @@ def check(valid: Valid) -> Iterator[Issue]:
     for index, router in valid.routers.items():
         for issue in _router(router):
             yield Issue(("virtual_routers", index, *issue.path), issue.why, issue.warning, issue.given)
+    yield from _without_lease(valid)
     yield from _same_router_twice(valid.routers)
     yield from _same_address_twice(valid.routers)
     yield from _groups(valid)
@@ -282,6 +286,18 @@ def _same_router_twice(routers: Mapping[int, RouterKeys]) -> Iterator[Issue]:
             yield Issue((*path, "vrid"), where)
         names.setdefault(router.name, index)
         ids.setdefault(key, index)
+
+
+def _without_lease(valid: Valid) -> Iterator[Issue]:
+    """Hosts that are meant to have an address also while another node owns it."""
+    for index, router in valid.routers.items():
+        for place, address in enumerate(router.addresses):
+            path = ("virtual_routers", index, "addresses", place, "without_lease")
+            if address.without_lease is Passing.EVERYTHING:
+                why = "this host answers for the address beside its owner whenever it has it"
+                yield Issue(path, why, warning=True)
+            if address.without_lease is Passing.IP and valid.fence is not None and valid.fence.gate is GateKind.BPF:
+                yield Issue(path, "needs the nftables gate (fence.gate)")
 
 
 def _same_address_twice(routers: Mapping[int, RouterKeys]) -> Iterator[Issue]:

@@ -42,6 +42,7 @@ from haagent.config.values import (
     Whole,
     Word,
 )
+from haagent.core.host import Passing
 from haagent.core.model import Strangers, Unreachable
 from haagent.core.units import MS, Duration, S
 from haagent.runtime.ports import Checksum, GateKind
@@ -94,10 +95,14 @@ class LeaseKeys(_Section):
 
 
 class AddressKeys(_Section):
-    """A virtual address, on the virtual router's interface or on another. A text alone is the address."""
+    """A virtual address, on the virtual router's interface or on another. A text alone is the address.
+
+    `without_lease`: what passes of it while this node does not own it, as the host has it for another purpose.
+    """
 
     address: Annotated[Prefixed, Virtual()]
     interface: Annotated[str | None, Interface()] = None
+    without_lease: Annotated[Passing, Choice(tuple(Passing), Passing)] = Passing.NOTHING
 
     @model_validator(mode="before")
     @classmethod

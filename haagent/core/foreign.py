@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from haagent.core import fitness
 from haagent.core.context import Context
-from haagent.core.host import HostAddresses
+from haagent.core.host import HostAddresses, Passing
 
 KIND = "address-foreign"
 
@@ -58,6 +58,6 @@ class Foreign:
         for name, group in self._context.rules.groups.items():
             for router in group.routers:
                 for each in router.addresses:
-                    if each.address in addresses:
+                    if each.address in addresses and each.without_lease is Passing.NOTHING:
                         found.setdefault(each.address, set()).add(name)
         return {address: frozenset(names) for address, names in found.items()}

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Passing(StrEnum):
+    """What the kernel lets pass of an address while this node does not own it: IP is all but ARP and ND."""
+
+    NOTHING = "nothing"
+    IP = "ip"
+    EVERYTHING = "everything"
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualAddress:
-    """An address to hold: packed (4 or 16 bytes), with its prefix length, on an interface."""
+    """An address to hold: packed (4 or 16 bytes), with its prefix length, on an interface.
+
+    `without_lease`: other than nothing if this host is meant to have the address also while it does not own it.
+    """
 
     address: bytes
     prefix: int
     interface: str
+    without_lease: Passing = Passing.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ it holds all of them, also interfaces that come later. The eBPF gate is where it
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 import signal
@@ -17,10 +18,11 @@ import sys
 import pytest
 
 from haagent.adapters.gate import NftGate
+from haagent.core.host import Passing
 from haagent.core.model import VirtualAddress
 from haagent.core.units import MS, Instant
 from haagent.lab.probes import Kind
-from tests.integration.gating import VIPS, Client, gate, hold, later, on_both
+from tests.integration.gating import VIPS, Client, gate, hold, kind, later, on_both
 from tests.integration.kernel import vip
 from tests.integration.namespace import ROOT, in_namespace, sh
 
@@ -240,6 +242,37 @@ def _caller(host: str, port: int) -> socket.socket:
 def _wait(one: socket.socket) -> tuple[str, int] | None:
     """Who sent what comes within a while."""
     return one.recvfrom(100)[1] if select.select([one], [], [], 0.2)[0] else None
+
+
+@on_both
+def test_a_host_may_take_ip_without_a_lease_as_a_real_server_does():
+    """ARP and ND are not answered; the eBPF gate, which stands beside the other one, leaves such an address alone."""
+    client = Client()
+    real = tuple(dataclasses.replace(each, without_lease=Passing.IP) for each in VIPS)
+    guard = gate()
+    guard.protect(real)
+    if isinstance(guard, NftGate):
+        assert client.answers(VIPS[0], 0.3) == {Kind.ICMP}
+        assert client.answers(VIPS[1], 0.3) == {Kind.ICMP6}
+    else:
+        assert all(client.answered(each) for each in VIPS)
+    guard.open({"g": real}, later())
+    assert all(client.answered(each) for each in VIPS)
+    guard.close(["g"])
+    assert kind() == "bpf" or client.answers(VIPS[0], 0.3) == {Kind.ICMP}
+
+
+@on_both
+def test_a_host_may_keep_an_address_without_a_lease():
+    client = Client()
+    kept = tuple(dataclasses.replace(each, without_lease=Passing.EVERYTHING) for each in VIPS)
+    guard = gate()
+    guard.protect(kept)
+    assert all(client.answered(each) for each in VIPS)
+    guard.open({"g": kept}, later())
+    guard.renew(later())
+    guard.close(["g"])
+    assert all(client.answered(each) for each in VIPS)
 
 
 @in_namespace

@@ -36,6 +36,7 @@ from haagent.adapters.gate.bpf_program import COUNTERS, KEY, VALUE, address, ins
 from haagent.adapters.gate.netlink import NETLINK_ROUTE, NetlinkError, News, OverrunError
 from haagent.adapters.gate.places import Groups, Place, places
 from haagent.adapters.gate.tc import RTNLGRP_TC, Side, TrafficControl, touched
+from haagent.core.host import Passing
 from haagent.core.model import VirtualAddress
 from haagent.core.units import Duration, Instant, S
 from haagent.runtime.clock import boottime
@@ -209,10 +210,12 @@ class BpfGate:
                 self._left.pop(place, None)
 
     def _spread(self, addresses: Iterable[VirtualAddress]) -> frozenset[Place]:
-        """A host answers on every interface for an address that it has on one: where each is guarded."""
-        return frozenset(
-            Place(name, address) for own, address in places(addresses) for name in self._interfaces | {own}
-        )
+        """A host answers on every interface for an address that it has on one: where each is guarded.
+
+        An address of which IP always passes is not: that is for the nftables gate.
+        """
+        whole = (one for one in addresses if one.without_lease is Passing.NOTHING)
+        return frozenset(Place(name, address) for own, address in places(whole) for name in self._interfaces | {own})
 
     # Classifiers.
 

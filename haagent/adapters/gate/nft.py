@@ -47,6 +47,7 @@ from haagent.adapters.gate.operations import Ref
 from haagent.adapters.gate.places import Groups, Place, places
 from haagent.adapters.gate.shape import Guarded
 from haagent.adapters.gate.table import Table
+from haagent.core.host import Passing
 from haagent.core.model import VirtualAddress
 from haagent.core.units import MS, Duration, Instant
 from haagent.runtime.clock import boottime
@@ -110,7 +111,9 @@ class NftGate:
         What is in the kernel is compared, so that chains which went with their interface come back. On kernels whose
         hooks need the interface, an address on one that does not exist has no gate; `open` refuses it.
         """
-        wanted = Guarded(places(addresses))
+        those = tuple(addresses)
+        free = frozenset(each.address for each in those if each.without_lease is Passing.IP)
+        wanted = Guarded(places(those), free)
         with _failing("cannot protect"):
             if not self._table.hold(wanted, self._chain()):
                 self._session = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Generic, NamedTuple, TypeVar
 
+from haagent.core.host import Passing
 from haagent.core.model import VirtualAddress
 
 
@@ -21,8 +22,10 @@ class Place(NamedTuple):
 
 
 def places(addresses: Iterable[VirtualAddress]) -> frozenset[Place]:
-    """Where these addresses are."""
-    return frozenset(Place(each.interface, each.address) for each in addresses)
+    """Where these addresses are, of which anything is held back while this node does not own them."""
+    return frozenset(
+        Place(each.interface, each.address) for each in addresses if each.without_lease is not Passing.EVERYTHING
+    )
 
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from haagent.config.build import Config, ControlSettings, PeersSettings
 from haagent.config.load import Invalid, Loaded, load
 from haagent.config.schema import ControlKeys, EtcdKeys, FileKeys, GroupKeys, LeaseKeys, LogKeys, PeersKeys, RouterKeys
+from haagent.core.host import Passing
 from haagent.core.model import GroupRules, RouterRules, Strangers, VirtualAddress
 from haagent.core.planned import Damping
 from haagent.core.units import MS, S
@@ -223,6 +224,17 @@ def test_failsafe_without_peers_is_questionable():
     loaded = read(dedent(LEAST) + "failsafe: {max: 1m}\n")
     assert isinstance(loaded, Loaded)
     assert loaded.warnings == ("haagent.yaml:5: failsafe: has no effect without peers",)
+
+
+def test_an_address_may_be_served_without_a_lease():
+    """By a DR real server, which takes IP and answers no ARP; or as it likes, which is questionable."""
+    for word, passing in (("ip", Passing.IP), ("everything", Passing.EVERYTHING)):
+        text = dedent(LEAST).replace("[10.0.0.100]", f"[{{address: 10.0.0.100, without_lease: {word}}}]")
+        loaded = read(text)
+        assert isinstance(loaded, Loaded)
+        (address,) = loaded.config.routers[0].rules.addresses
+        assert address.without_lease is passing
+        assert bool(loaded.warnings) == (passing is Passing.EVERYTHING)
 
 
 def test_a_password_is_in_no_repr():
