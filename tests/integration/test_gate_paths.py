@@ -275,9 +275,9 @@ def test_a_host_may_keep_an_address_without_a_lease():
     assert all(client.answered(each) for each in VIPS)
 
 
-@in_namespace
+@on_both
 def test_a_backup_that_is_a_router_goes_on_to_forward():
-    """From another network to the owner, who is on the address's own network, and back."""
+    """From another network to the owner, who is on the address's own network, and back; both networks are ours."""
     owner, client = Client(), Client("eth1", "p1", "1", ())
     sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
     for each in VIPS:
@@ -287,8 +287,8 @@ def test_a_backup_that_is_a_router_goes_on_to_forward():
     owner.far.run(lambda: sh("ip route add fd00:1::/64 via fd00::1"))
     client.far.run(lambda: sh("ip route add 10.0.0.0/24 via 10.0.1.1"))
     client.far.run(lambda: sh("ip route add fd00::/64 via fd00:1::1"))
-    guard = NftGate(pytest.fail)
-    guard.protect(VIPS)
+    guard = gate()
+    guard.protect(VIPS, ["eth1"])
     for each in VIPS:
         assert "1 received" in client.far.run(lambda each=each: sh(f"ping -c 1 -W 3 {by_name(each)}"))
 

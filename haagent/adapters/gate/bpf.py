@@ -19,7 +19,6 @@ Needs Linux 5.8 (bpf_ktime_get_boot_ns), CAP_BPF and CAP_NET_ADMIN.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -28,17 +27,17 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from haagent.adapters.gate import bpf_syscall as bpf
-from haagent.adapters.gate.bpf_program import COUNTERS, KEY, VALUE, address, instructions, key, nothing
+from haagent.adapters.gate.bpf_clock import ahead
+from haagent.adapters.gate.bpf_program import COUNTERS, ELSEWHERE, KEY, VALUE, address, instructions, key
 from haagent.adapters.gate.netlink import NETLINK_ROUTE, NetlinkError, News, OverrunError
 from haagent.adapters.gate.places import Groups, Place, places
 from haagent.adapters.gate.tc import RTNLGRP_TC, Side, TrafficControl, touched
 from haagent.core.host import Passing
 from haagent.core.model import VirtualAddress
-from haagent.core.units import Duration, Instant, S
+from haagent.core.units import Instant
 from haagent.runtime.clock import boottime
 from haagent.runtime.ports import GateClosedError, GateFailedError
 
@@ -62,11 +61,12 @@ class BpfGate:
         self._clock = clock
         self._groups: Groups[Place] = Groups()
         self._interfaces: frozenset[str] = frozenset()
+        self._own: frozenset[Place] = frozenset()
         self._left: dict[Place, Instant] = {}
         self._until: Instant = 0
         self._guards: dict[str, _Guard] = {}
         with _failing("the clock of eBPF"):
-            self._ahead = _ahead()
+            self._ahead = ahead()
         with _failing("traffic control"):
             self._news = News(NETLINK_ROUTE, (RTNLGRP_TC,))
             self._tc = TrafficControl()
@@ -81,13 +81,19 @@ class BpfGate:
     def protect(self, addresses: Iterable[VirtualAddress], interfaces: Iterable[str] = ()) -> None:
         """Have a gate for just these addresses, on their own and on these interfaces, and on no others.
 
-        Those that stay keep the state they have. An interface that does not exist has no gate; `open` refuses it.
+        What only passes through this host goes on, but not by an address's own interface. Those that stay keep the
+        state they have, or are closed if another interface is theirs by now. An interface that does not exist has no
+        gate; `open` refuses it.
         """
         self._interfaces = frozenset(interfaces)
+        addresses = tuple(addresses)
+        before, self._own = self._own, places(addresses)
         wanted: dict[str, set[bytes]] = {}
         for place in self._spread(addresses):
             wanted.setdefault(place.interface, set()).add(key(place.address))
+        known = {Place(name, address(one)) for name, guard in self._guards.items() for one in guard.keys}
         with _failing("cannot protect"):
+            self._set(known & (before ^ self._own), 0)
             for interface in self._guards.keys() - wanted.keys():
                 self._detach(self._guards.pop(interface))
             for interface, keys in wanted.items():
@@ -154,9 +160,7 @@ class BpfGate:
             missing = [name for name in self._disturbed() if self._is_missing(name)]
             if not missing:
                 return
-            for guard in self._guards.values():
-                for one in guard.keys:
-                    bpf.map_set(guard.deadlines, one, _CLOSED)
+            self._set((Place(name, address(one)) for name, guard in self._guards.items() for one in guard.keys), 0)
             self._until = 0
             for name in missing:
                 self._attach(self._guards[name])
@@ -202,12 +206,15 @@ class BpfGate:
             raise GateClosedError("too late: the time is over")
 
     def _set(self, those: Iterable[Place], deadline: Instant) -> None:
-        value = _U64.pack(deadline - self._ahead if deadline else 0)
         for place in those:
             guard = self._guards.get(place.interface)
             if guard is not None:
-                bpf.map_set(guard.deadlines, key(place.address), value)
+                bpf.map_set(guard.deadlines, key(place.address), self._value(place, deadline))
                 self._left.pop(place, None)
+
+    def _value(self, place: Place, deadline: Instant) -> bytes:
+        bit = 0 if place in self._own else ELSEWHERE
+        return _U64.pack((deadline - self._ahead if deadline else 0) & ~ELSEWHERE | bit)
 
     def _spread(self, addresses: Iterable[VirtualAddress]) -> frozenset[Place]:
         """A host answers on every interface for an address that it has on one: where each is guarded.
@@ -241,7 +248,7 @@ class BpfGate:
         for one in guard.keys - keys:
             bpf.map_delete(guard.deadlines, one)
         for one in keys - guard.keys:
-            bpf.map_set(guard.deadlines, one, _CLOSED)
+            bpf.map_set(guard.deadlines, one, self._value(Place(interface, address(one)), 0))
         guard.keys = keys
         if self._is_missing(interface):
             self._attach(guard)
@@ -288,9 +295,15 @@ class BpfGate:
         return guard
 
     def _note_left(self, interface: str, guard: _Guard) -> None:
+        """Of what an earlier incarnation left: when each ends. What was another interface's then is closed."""
         for one in guard.keys:
-            (deadline,) = _U64.unpack(bpf.map_get(guard.deadlines, one, VALUE))
-            self._left[Place(interface, address(one))] = deadline + self._ahead if deadline else 0
+            place = Place(interface, address(one))
+            (value,) = _U64.unpack(bpf.map_get(guard.deadlines, one, VALUE))
+            deadline = value & ~ELSEWHERE
+            if value & ELSEWHERE == (0 if place in self._own else ELSEWHERE):
+                self._left[place] = deadline + self._ahead if deadline else 0
+            else:
+                bpf.map_set(guard.deadlines, one, self._value(place, 0))
 
     def _attach(self, guard: _Guard) -> None:
         self._tc.add_clsact(guard.index)
@@ -354,32 +367,6 @@ def _link_header(interface: str) -> int:
     return 14 if _IFREQ.unpack(told)[1] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK) else 0
 
 
-def _ahead() -> Duration:
-    """How far our clock is ahead of the kernel's own, in a time namespace. OSError if that cannot be told.
-
-    The kernel says so to the nanosecond, and dates a program that we load: the two must agree.
-    """
-    ahead: Duration = 0
-    with contextlib.suppress(FileNotFoundError):  # a kernel without time namespaces
-        for line in _OFFSETS.read_text().splitlines():
-            clock, seconds, nanoseconds = line.split()
-            if clock == "boottime":
-                ahead = int(seconds) * S + int(nanoseconds)
-    before = boottime()
-    descriptor = bpf.program_load(nothing(), NAME.encode())
-    try:
-        kernel = bpf.program(descriptor).loaded_at
-    finally:
-        os.close(descriptor)
-    if not before - ahead <= kernel <= boottime() - ahead:
-        raise OSError(
-            errno.ETIME,
-            f"the kernel's CLOCK_BOOTTIME is {(before - kernel) / S:.3f} s behind ours, and {_OFFSETS} says"
-            f" {ahead / S:.3f} s: use fence.gate: nft in this time namespace",
-        )
-    return ahead
-
-
 @contextlib.contextmanager
 def _failing(what: str) -> Generator[None]:
     """Say as the port does that the kernel refused."""
@@ -390,8 +377,6 @@ def _failing(what: str) -> Generator[None]:
 
 
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
-_CLOSED: Final = bytes(VALUE)
-_OFFSETS: Final = Path("/proc/self/timens_offsets")
 _IFREQ = struct.Struct("=16sH22x")
 _SIOCGIFHWADDR: Final = 0x8927
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772

@@ -2,6 +2,7 @@
 
 For each address that a packet may be about, it looks for a deadline (CLOCK_BOOTTIME) in a map. If the map has the
 address and its deadline has come, it drops the packet and counts it; else the packet goes on to whatever comes next.
+An odd deadline is that of an address of another interface: a packet that may only pass through this host goes on.
 Source: Documentation/bpf/standardization/instruction-set.rst; bpf-helpers(7).
 """
 
@@ -9,12 +10,15 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 KEY: Final = 16
 """Bytes of a key: an IPv6 address, or an IPv4 address mapped into one (RFC 4291 2.5.5.2)."""
 VALUE: Final = 8
 """Bytes of a value: an instant of CLOCK_BOOTTIME, or a count, in the machine's byte order."""
+ELSEWHERE: Final = 1
+"""The bit of a deadline that says so of an address of another interface."""
 COUNTERS: Final = ("arp", "ipv4", "ipv6")
 """What is counted, in the order of the counters' indices."""
 
@@ -47,7 +51,7 @@ def instructions(deadlines: int, counters: int, *, egress: bool, link: int) -> b
     code.label("ipv4")  # RFC 791: source at 12, destination at 16
     code.mapped()
     code.load(12 if egress else 16, 4, _ADDRESS4)
-    code.judge(COUNTERS.index("ipv4"), "pass")
+    code.judge(COUNTERS.index("ipv4"), "pass", code.passes_through(egress=egress))
 
     code.label("arp")  # RFC 826: the sender's protocol address at 14, the target's at 24
     code.mapped()
@@ -61,7 +65,7 @@ def instructions(deadlines: int, counters: int, *, egress: bool, link: int) -> b
 
     code.label("ipv6")  # RFC 8200: source at 8, destination at 24, next header at 6
     code.load(8 if egress else 24, 16, _ADDRESS)
-    code.judge(COUNTERS.index("ipv6"), "neighbour")
+    code.judge(COUNTERS.index("ipv6"), "neighbour", code.passes_through(egress=egress))
     code.label("neighbour")  # RFC 4861 4.3, 4.4: type, then the target at 8
     code.jump_unless_byte(6, 58, "pass")
     code.jump_unless_byte(40, 136 if egress else 135, "pass")
@@ -105,11 +109,33 @@ class _Assembler:
         self._put(_CALL, 0, 0, 0, _SKB_LOAD_BYTES)
         self._put(_IF_NOT, _R0, 0, "pass", 0)
 
-    def judge(self, counter: int, otherwise: str) -> None:
+    def passes_through(self, *, egress: bool) -> Callable[[str], None]:
+        """For `judge`: go on at the label if r7 is a deadline from elsewhere, and the packet may only pass through.
+
+        On the way in that is every packet; on the way out, one that came in by an interface.
+        """
+
+        def put(otherwise: str) -> None:
+            own = f"own{self._drops}"
+            self._put(_MOVE, _R1, _R7)
+            self._put(_AND_VALUE, _R1, 0, 0, ELSEWHERE)
+            self._put(_IF, _R1, 0, own, 0)
+            if egress:
+                self._put(_LOAD32, _R1, _R6, _SKB_INGRESS_IFINDEX)
+                self._put(_IF_NOT, _R1, 0, otherwise, 0)
+            else:
+                self.jump(otherwise)
+            self.label(own)
+
+        return put
+
+    def judge(self, counter: int, otherwise: str, unless: Callable[[str], None] | None = None) -> None:
         """Count and drop if the address on the stack has a deadline that has come; else go on at the label."""
         self._map(self._deadlines, _ADDRESS)
         self._put(_IF, _R0, 0, otherwise, 0)
         self._put(_LOAD64, _R7, _R0)
+        if unless is not None:
+            unless(otherwise)
         self._put(_CALL, 0, 0, 0, _KTIME_GET_BOOT_NS)
         self._put(_IF_LESS, _R0, _R7, otherwise)
         self._put(_STORE32, _R10, 0, _SCRATCH, counter)
@@ -171,7 +197,7 @@ def _pack(operation: int, target: int, source: int, offset: int, value: int) -> 
 
 _LITTLE: Final = struct.pack("=H", 1) == b"\1\0"
 _R0, _R1, _R2, _R3, _R4, _R6, _R7, _R8, _R10 = 0, 1, 2, 3, 4, 6, 7, 8, 10
-_MOVE, _MOVE_VALUE, _ADD_VALUE = 0xBF, 0xB7, 0x07
+_MOVE, _MOVE_VALUE, _ADD_VALUE, _AND_VALUE = 0xBF, 0xB7, 0x07, 0x57
 _LOAD8, _LOAD32, _LOAD64 = 0x71, 0x61, 0x79
 _STORE16, _STORE32, _STORE64 = 0x6A, 0x62, 0x7A
 _ADD64_ATOMIC: Final = 0xDB
@@ -179,7 +205,7 @@ _GOTO, _IF, _IF_NOT, _IF_SAME, _IF_LESS = 0x05, 0x15, 0x55, 0x1D, 0xAD
 _CALL, _EXIT, _MAP = 0x85, 0x95, 0x18
 _PSEUDO_MAP_FD: Final = 1
 _MAP_LOOKUP_ELEM, _SKB_LOAD_BYTES, _KTIME_GET_BOOT_NS = 1, 26, 125
-_SKB_PROTOCOL: Final = 16  # offset in struct __sk_buff
+_SKB_PROTOCOL, _SKB_INGRESS_IFINDEX = 16, 36  # offsets in struct __sk_buff
 _DROP, _GO_ON = 2, -1  # TC_ACT_SHOT, TC_ACT_UNSPEC
 # Where things are on the stack.
 _ADDRESS, _ADDRESS4, _SCRATCH = -16, -4, -24

@@ -70,8 +70,8 @@ def test_show(path: Path):
     assert shown["groups"][0]["preempt_delay"] == "90s"
     assert shown["virtual_routers"][0]["auth_pass"] == shown["etcd"]["password"] == "***"
     assert shown["virtual_routers"][1]["addresses"] == [
-        {"address": "fe80::1/64", "interface": None},
-        {"address": "2001:db8::1/128", "interface": "eth1"},
+        {"address": "fe80::1/64", "interface": None, "without_lease": "nothing"},
+        {"address": "2001:db8::1/128", "interface": "eth1", "without_lease": "nothing"},
     ]
     assert json.loads(run("show", "-f", "json", "-c", path).stdout) == shown
 
