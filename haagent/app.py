@@ -21,7 +21,7 @@ from haagent import __version__, gating
 from haagent.adapters.deadman import Deadman
 from haagent.adapters.etcd.store import EtcdStore
 from haagent.adapters.fencing import ExecFencer
-from haagent.adapters.host import HostLock, TakenError, identity, incarnation, machine, missing_capabilities
+from haagent.adapters.host import HostLock, TakenError, identity, incarnation, index_of, machine, missing_capabilities
 from haagent.adapters.neighbours import Neighbours
 from haagent.adapters.netlink import NetlinkKernel
 from haagent.adapters.systemd import ServiceManager
@@ -111,6 +111,7 @@ class _Agent:
         }
         self._node = Node(config.rules(**self._identity))
         self._wires: dict[str, RouterWire] = {}
+        self._guarded: dict[str, int] = {}
         self._manager = ServiceManager()
         self.changed = Status(self._manager, self._node.roles, self._node.view.epochs).changed
         self._released = False
@@ -232,14 +233,15 @@ class _Agent:
     def _protect(self, rules: Rules) -> None:
         """Have the gate around all that any group may hold, now or until a removal under way is confirmed."""
         interfaces, groups = _kernel_scope(rules)
+        self._guarded = {name: index_of(name) for name in interfaces}
         self.kernel.protect(groups, interfaces)
         self.kernel.grace = rules.ttl // 4
 
     def _heard_of_kernel(self, event: Event) -> None:
         """Gate, sockets and sources follow the interfaces, before the node hears of them and speaks."""
         if isinstance(event, InterfaceChanged):
-            if event.up:
-                self._protect(self._node.rules)  # it may be there anew, without what guarded it
+            if event.up and self._guarded.get(event.name) != index_of(event.name):
+                self._protect(self._node.rules)  # it is there anew, without what guarded it
             self.speaker.addresses(event.name, event.v4, event.v6)
             self.neighbours.refresh(event.name)
         self._pump.deliver(event)

@@ -131,12 +131,15 @@ class Serving:
         """An effect is about to be performed."""
         self.chronicle.done(effect, now)
         self.meters.done(effect, now)
-        if isinstance(effect, RoleChanged) and Role.INIT not in self._node.roles.values():
+        if isinstance(effect, RoleChanged) and not self._begun.is_set() and not self._beginning():
             self._begun.set()
         if self._http is not None and isinstance(effect, ExtendAddresses):
             self._http.renewed()
         if self.bulletin is not None:
             self.bulletin.done(effect, now)
+
+    def _beginning(self) -> bool:
+        return Role.INIT in self._node.roles.values()
 
     async def _open(self, service: ControlService, keys: ControlSettings) -> None:
         if keys.socket is None and keys.listen is None:

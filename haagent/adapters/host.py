@@ -62,6 +62,14 @@ def sysctls(interface: str) -> dict[str, int]:
     return found
 
 
+def index_of(interface: str) -> int:
+    """The kernel's number of the interface, another one when it was made anew; 0: there is none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
 def identity() -> str:
     """Names the kernel state that an agent here keeps: this boot of the machine, this network namespace.
 

@@ -90,9 +90,10 @@ class Client:
         guards: Sequence[Guard] = (),
         deletes: Sequence[Key] = (),
         patience: Duration = PATIENCE,
+        kind: Asking = Asking.RENEW,
     ) -> Coroutine[Any, Any, Answer]:
         """Ask now; awaiting it gives the answer."""
-        ask = self._ask(Asking.RENEW)
+        ask = self._ask(kind)
         self.store.commit(Commit(ask, tuple(guards), puts, tuple(deletes), patience))
         return self.answer(ask)
 

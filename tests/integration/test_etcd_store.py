@@ -12,8 +12,8 @@ import pytest
 from aetcd import rpc
 
 from haagent.adapters.etcd.pages import Lister
-from haagent.adapters.etcd.store import MAX_CALLS
-from haagent.core.model import Committed, Event, Listed, Refused, Unanswered, Watched
+from haagent.adapters.etcd.store import AT_ONCE, WAITING_MOST
+from haagent.core.model import Ask, Asking, Committed, Event, Listed, Look, Refused, Unanswered, Watched
 from haagent.core.records import (
     Garbage,
     Guard,
@@ -421,13 +421,29 @@ def test_what_etcd_will_not_do_is_answered_with_its_reason(etcd: Etcd):
     asyncio.run(scenario())
 
 
-def test_questions_under_way_are_bounded(etcd: Etcd):
+def test_many_questions_take_turns_and_a_renewal_does_not_wait_for_them(etcd: Etcd):
     async def scenario() -> None:
         async with client(settings(etcd.endpoints)) as c:
-            asked = [c.commit(Put(A, lease(number))) for number in range(MAX_CALLS + 10)]
-            answers = [await one for one in asked]
-            assert [type(answer) for answer in answers] == [Committed] * MAX_CALLS + [Unanswered] * 10
-            assert {answer.why for answer in answers if isinstance(answer, Unanswered)} == {"too many calls under way"}
+            keys = [Key(Kind.OWNERS, f"g{number}") for number in range(10 * AT_ONCE)]
+            crowd = [c.commit(Put(key, owner(1)), kind=Asking.CLAIM) for key in keys]
+            await c.committed(Put(A, lease(1)))
+            assert len(c.all(Committed)) <= 1 + 2 * AT_ONCE
+            assert {type(await one) for one in crowd} == {Committed}
+
+    asyncio.run(scenario())
+
+
+def test_questions_that_wait_are_bounded(etcd: Etcd):
+    async def scenario() -> None:
+        async with client(settings(etcd.endpoints)) as c:
+            for number in range(AT_ONCE + WAITING_MOST + 1):
+                c.store.look(Look(Ask(Asking.LOOK, "g", number), (A,), 50 * MS))
+            await c.until(lambda: len(c.all(Refused)) + len(c.all(Unanswered)) == AT_ONCE + WAITING_MOST + 1)
+            why = [one.why for one in c.all(Unanswered)]
+            assert why[0] == "too many questions wait"
+            assert "not sent: too many questions were before it" in why
+
+    asyncio.run(scenario())
 
     asyncio.run(scenario())
 

@@ -1,4 +1,8 @@
-"""The store: the core's questions to etcd, answered one by one, and what stands there, as it changes."""
+"""The store: the core's questions to etcd, answered one by one, and what stands there, as it changes.
+
+A node that takes a thousand groups asks a thousand questions in one go. Were all sent at once, the next renewal would
+wait behind them, here and in etcd. So they are sent AT_ONCE at a time, in order; renewals wait for no other question.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,30 @@ from haagent.adapters.etcd.operators import EtcdRecords
 from haagent.adapters.etcd.pool import Pool
 from haagent.adapters.etcd.session import Session
 from haagent.adapters.etcd.settings import EtcdSettings, targets
-from haagent.adapters.etcd.together import Together
+from haagent.adapters.etcd.together import MOST, Together
 from haagent.adapters.etcd.upkeep import Condition, Upkeep
 from haagent.adapters.etcd.watch import Watcher
 from haagent.core.model import Ask, Asking, Commit, Committed, Look, Refused, Unanswered
 from haagent.core.units import Duration, S
 from haagent.runtime.ports import Deliver
 
-MAX_CALLS: Final = 256
-"""Questions under way; one more is answered at once, by `Unanswered`."""
+AT_ONCE: Final = 2 * MOST
+"""Questions under way, renewals apart: what goes in two calls. etcd takes some 5 ms for each."""
+WAITING_MOST: Final = 10_000
+"""Questions that wait for their turn; one more is answered at once, by `Unanswered`."""
 LATENCIES: Final = 256
 """How many renewals' latencies are kept."""
 
 _Answer = Committed | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is to be done for a question, and by when (event loop time)."""
+
+    ask: Ask
+    work: Callable[[_Running], Awaitable[_Answer]]
+    deadline: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,7 @@ class EtcdStore:
         self._access = Access(settings, self._announcer)
         self._running: _Running | None = None
         self._under_way = 0
+        self._waiting: deque[_Question] = deque()
         self.counters: Counter[str] = Counter()
         self.latencies: deque[Duration] = deque(maxlen=LATENCIES)
 
@@ -111,19 +127,20 @@ class EtcdStore:
                 tasks.create_task(upkeep.run())
         finally:
             self._running = None
+            for question in self._waiting:
+                self._later(Unanswered(question.ask, "not running"))
+            self._waiting.clear()
             await pool.close()
 
     def commit(self, effect: Commit) -> None:
         """Do one transaction. At most 128 guards and 128 writes, or etcd refuses it."""
-        if (running := self._admit(effect.ask)) is not None:
-            deadline = _deadline(effect.patience)
-            self._begin(running, effect.ask, lambda: self._transact(running, effect, deadline))
+        deadline = _deadline(effect.patience)
+        self._ask(_Question(effect.ask, lambda running: self._transact(running, effect, deadline), deadline))
 
     def look(self, effect: Look) -> None:
         """Read some keys, linearizably and all at one revision."""
-        if (running := self._admit(effect.ask)) is not None:
-            deadline = _deadline(effect.patience)
-            self._begin(running, effect.ask, lambda: self._read(running, effect, deadline))
+        deadline = _deadline(effect.patience)
+        self._ask(_Question(effect.ask, lambda running: self._read(running, effect, deadline), deadline))
 
     def resync(self, broken: bool = False) -> None:
         """Drop the watch, list again, watch from there. `broken`: answers to what was asked before do not count."""
@@ -139,34 +156,50 @@ class EtcdStore:
 
     # --- questions -------------------------------------------------------------------------------------------
 
-    def _admit(self, ask: Ask) -> _Running | None:
+    def _ask(self, question: _Question) -> None:
         if self._running is None:
-            self._later(Unanswered(ask, "not running"))
-            return None
-        if self._under_way >= MAX_CALLS:
-            self._later(Unanswered(ask, "too many calls under way"))
-            return None
-        return self._running
+            self._later(Unanswered(question.ask, "not running"))
+        elif question.ask.kind is Asking.RENEW:
+            self._begin(self._running, question, lambda: None)
+        elif len(self._waiting) >= WAITING_MOST:
+            self._later(Unanswered(question.ask, "too many questions wait"))
+        else:
+            self._waiting.append(question)
+            self._begin_some()
+
+    def _begin_some(self) -> None:
+        """Begin with those whose turn it is."""
+        while self._waiting and self._running is not None and self._under_way < AT_ONCE:
+            question = self._waiting.popleft()
+            if question.deadline <= asyncio.get_running_loop().time():
+                self._later(Unanswered(question.ask, "not sent: too many questions were before it"))
+                continue
+            self._under_way += 1
+            self._begin(self._running, question, self._next)
+
+    def _next(self) -> None:
+        self._under_way -= 1
+        self._begin_some()
 
     def _later(self, event: Unanswered) -> None:
         # Never within the call: whoever asks is in the middle of something.
         self.counters["unanswered"] += 1
         asyncio.get_running_loop().call_soon(self._deliver, event)
 
-    def _begin(self, running: _Running, ask: Ask, work: Callable[[], Awaitable[_Answer]]) -> None:
-        answering = self._answer(ask, work)
+    def _begin(self, running: _Running, question: _Question, ended: Callable[[], None]) -> None:
+        answering = self._answer(question.ask, question.work(running))
         try:
             task = running.tasks.create_task(answering)
         except RuntimeError:  # `run` is being cancelled
             answering.close()
-            self._later(Unanswered(ask, "not running"))
+            self._later(Unanswered(question.ask, "not running"))
+            ended()
             return
-        self._under_way += 1
-        task.add_done_callback(lambda task: self._end(ask, task))
+        task.add_done_callback(lambda task: self._end(question.ask, task, ended))
 
-    async def _answer(self, ask: Ask, work: Callable[[], Awaitable[_Answer]]) -> None:
+    async def _answer(self, ask: Ask, work: Awaitable[_Answer]) -> None:
         try:
-            event = await work()
+            event = await work
         except CallError as error:
             self.counters["unanswered"] += 1
             self._deliver(Unanswered(ask, error.why))
@@ -174,11 +207,11 @@ class EtcdStore:
             self.counters["committed" if isinstance(event, Committed) else "refused"] += 1
             self._deliver(event)
 
-    def _end(self, ask: Ask, task: asyncio.Task[None]) -> None:
-        self._under_way -= 1
+    def _end(self, ask: Ask, task: asyncio.Task[None], ended: Callable[[], None]) -> None:
         if task.cancelled():
             self.counters["unanswered"] += 1
             self._deliver(Unanswered(ask, "closed before the answer came"))
+        ended()
 
     async def _transact(self, running: _Running, effect: Commit, deadline: float) -> _Answer:
         asked = time.monotonic_ns()
