@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from haagent.cli.agent import main
+from haagent.cli.start import main
 
-main(prog_name="haagent")
+main()

@@ -48,14 +48,17 @@ from haagent.core.states import Following
 from haagent.core.units import S
 from haagent.prepare import control_credentials, etcd_settings, peers_credentials, peers_of, prepare
 from haagent.reloading import Reloads
+from haagent.runtime import early
 from haagent.runtime.clock import boottime
 from haagent.runtime.gated import GatedKernel
 from haagent.runtime.log import Log, fields
+from haagent.runtime.meters import QUICK, Histogram
 from haagent.runtime.narrator import Narrator
 from haagent.runtime.outer import Outer, Status
 from haagent.runtime.ports import GateFailedError, GateKind, NoPeers, Peers, RouterWire
 from haagent.runtime.pump import Pump
 from haagent.runtime.timer import BoottimeTimer
+from haagent.runtime.turns import timed_loop
 from haagent.serving import Parts, Serving
 
 _LOG: Final = logging.getLogger("haagent")
@@ -90,7 +93,9 @@ def run_agent(path: Path) -> Exit:
     try:
         for line in loaded.warnings:
             _LOG.warning("%s", line)
-        return asyncio.run(_Agent(path, loaded.config, log).run())
+        turns = Histogram(QUICK)
+        with asyncio.Runner(loop_factory=lambda: timed_loop(turns.add)) as runner:
+            return runner.run(_Agent(path, loaded.config, log, turns).run())
     finally:
         log.close()
         lock.release()
@@ -99,10 +104,11 @@ def run_agent(path: Path) -> Exit:
 class _Agent:
     """One run of the agent: the ports that the pump performs effects through, and what signals do."""
 
-    def __init__(self, path: Path, config: Config, log: Log) -> None:
+    def __init__(self, path: Path, config: Config, log: Log, turns: Histogram) -> None:
         self._path = path
         self._config = config
         self._log = log
+        self._turns = turns
         self._identity = {
             "host": identity(),
             "machine": machine(),
@@ -115,12 +121,13 @@ class _Agent:
         self._manager = ServiceManager()
         self.changed = Status(self._manager, self._node.roles, self._node.view.epochs).changed
         self._released = False
+        self._begun = self._reload_waits = False
 
     async def run(self) -> Exit:
         """From the first request to the exit code."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
-        self._serving = Serving(self._config, self._node)
+        self._serving = Serving(self._config, self._node, self._turns)
         self._pump = Pump(self._node, self, boottime, (Narrator(), self._serving))
         self._reloads = Reloads(self._path, self._config, self, self._manager)
         self._stopping: asyncio.Future[None] = loop.create_future()
@@ -196,6 +203,10 @@ class _Agent:
         gc.freeze()
         gc.enable()
         await self._serving.start(self._parts())
+        self._begun = True
+        if self._reload_waits or early.came(signal.SIGHUP):
+            _LOG.info("SIGHUP came during the start: the file is read again")
+            self._reload()
 
     def _parts(self) -> Parts:
         counters = {
@@ -318,6 +329,8 @@ class _Agent:
     def _heed_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number, act in {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}.items():
             loop.add_signal_handler(number, act)
+        if early.came(signal.SIGTERM, signal.SIGINT):
+            self._stop()
 
     def _stop(self) -> None:
         if self._stopping.done():
@@ -338,7 +351,9 @@ class _Agent:
             _LOG.error("%s", context.get("message"), exc_info=error)
 
     def _reload(self) -> None:
-        if not self._stopping.done():
+        if not self._begun:
+            self._reload_waits = True
+        elif not self._stopping.done():
             self._reloads.ask()
 
     def apply(self, config: Config) -> None:

@@ -37,7 +37,7 @@ from haagent.core.units import Instant
 from haagent.prepare import control_credentials
 from haagent.runtime.chronicle import Chronicle
 from haagent.runtime.clock import boottime
-from haagent.runtime.meters import Meters
+from haagent.runtime.meters import Histogram, Meters
 from haagent.runtime.ports import GateFailedError, GateKind
 from haagent.runtime.pump import Pump
 from haagent.v1 import status_pb2
@@ -71,9 +71,9 @@ class Parts:
 class Serving:
     """Made on the running event loop. An observer of the pump, for all that observe."""
 
-    def __init__(self, config: Config, node: Node) -> None:
+    def __init__(self, config: Config, node: Node, turns: Histogram) -> None:
         self.chronicle = Chronicle(config.node, time.time_ns)
-        self.meters = Meters(node.rules)
+        self.meters = Meters(node.rules, turns)
         self.bulletin: Bulletin | None = None
         self._config = config
         self._node = node

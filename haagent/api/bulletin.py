@@ -24,6 +24,8 @@ SHARED: Final = 0.02
 """Seconds for which a status is good enough for somebody else, if nothing changed."""
 SPACING: Final = 0.05
 """Seconds at least between two statuses of one watcher, however often things change."""
+RESTS: Final = 4
+"""After a status for the peers, none is made for so many times as long as it took."""
 PUBLISHED: Final = 1.0
 """Seconds between two statuses for the peers when nothing changes."""
 
@@ -99,9 +101,11 @@ class Bulletin:
     async def publish(self) -> None:
         """Tell the peers how this node is, and the node what they say, until cancelled."""
         while True:
-            version = self._version
+            version, began = self._version, self._loop.time()
             self._peers.publish(await self.own())
             self._reporter.report(statuses.connected(self._peers))
+            # Of many groups it takes long to tell, and they change all the time while they move.
+            await asyncio.sleep((self._loop.time() - began) * RESTS)
             if version == self._version:
                 await asyncio.wait({self._changed}, timeout=PUBLISHED)
 

@@ -63,11 +63,13 @@ class Histogram:
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum: Duration = 0
+        self.longest: Duration = 0
 
     def add(self, span: Duration) -> None:
         """One more."""
         self.counts[bisect_left(self.bounds, span)] += 1
         self.sum += span
+        self.longest = max(self.longest, span)
 
 
 class Meters:
@@ -79,7 +81,9 @@ class Meters:
     lapsed, None if it never did.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, turns: Histogram | None = None) -> None:
+        """`turns`: how long those of the event loop took."""
+        self.turns = turns or Histogram(QUICK)
         self.transitions: Counter[tuple[str, str, str]] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.answers: dict[str, Histogram] = {kind: Histogram(QUICK) for kind in _TIMED}

@@ -60,7 +60,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """All families, in the order of docs/METRICS.md."""
         sources, status = self._sources, self._status
-        yield from _agent(status)
+        yield from _agent(status, sources.meters)
         yield from _groups(status, sources.meters, sources.clock())
         yield from _lease(status.self, sources.meters)
         yield from _gate(status.self, sources.meters)
@@ -74,7 +74,7 @@ class Metrics(Collector):
 # --- families, by what they are about
 
 
-def _agent(status: Status) -> Iterator[Metric]:
+def _agent(status: Status, meters: Meters) -> Iterator[Metric]:
     me = status.self
     about = {"version": me.release, "node": me.node, "cluster": status.cluster}
     info = InfoMetricFamily("haagent", "The agent: its version, its node's name, its cluster.")
@@ -84,6 +84,10 @@ def _agent(status: Status) -> Iterator[Metric]:
     drained = any(member.drained for member in status.members if member.node == me.node)
     yield _gauge("haagent_drained", "1 while this node is drained: it is to own nothing.", drained)
     yield _gauge("haagent_stopping", "1 while the agent gives up everything, to end.", me.stopping)
+    help_text = "How long turns of the event loop took: meanwhile nothing is renewed."
+    yield _histograms("haagent_loop_turn_seconds", help_text, "", {"": meters.turns})
+    help_text = "The longest turn of the event loop since the start; it should stay below a tenth of the ttl."
+    yield _gauge("haagent_loop_longest_turn_seconds", help_text, meters.turns.longest / S)
 
 
 def _groups(status: Status, meters: Meters, now: Instant) -> Iterator[Metric]:
