@@ -30,7 +30,7 @@ from haagent.adapters.wallclock import WallClock
 from haagent.adapters.watchdog import NoWatchdogError, Watchdog
 from haagent.config.build import Config
 from haagent.config.load import Invalid
-from haagent.core.fitness import used
+from haagent.core.fitness import scope
 from haagent.core.model import (
     AddressesRemoved,
     Event,
@@ -41,7 +41,6 @@ from haagent.core.model import (
     Rules,
     RulesChanged,
     StopRequested,
-    VirtualAddress,
 )
 from haagent.core.node import Node
 from haagent.core.states import Following
@@ -186,7 +185,7 @@ class _Agent:
         rules = self._node.rules
         # First the sweep: what is no longer configured must be gone before the gate lets go of it.
         adopt = self._config.gate is not GateKind.NONE
-        await self.netlink.start(*_kernel_scope(rules), _sources(rules), adopt=adopt)
+        await self.netlink.start(*scope(rules), _sources(rules), adopt=adopt)
         self._protect(rules)
         gating.remove_leftovers(self.gate, self._manager)
         self._listen(rules)
@@ -225,14 +224,14 @@ class _Agent:
     def configure(self, rules: Rules) -> None:
         """Let gate, sockets and netlink follow what the node goes by now."""
         self._protect(rules)
-        self.netlink.configure(*_kernel_scope(rules), _sources(rules))
+        self.netlink.configure(*scope(rules), _sources(rules))
         self._listen(rules)
         self.fencer.configure(self._config.fencing)
 
     def _listen(self, rules: Rules) -> None:
         """Speak and hear VRRP, and hear who else claims addresses."""
         self.speaker.configure(self._spoken(rules))
-        self.neighbours.configure(_kernel_scope(rules)[1])
+        self.neighbours.configure(scope(rules)[1])
 
     def _fall_silent(self) -> None:
         self.neighbours.close()
@@ -243,7 +242,7 @@ class _Agent:
 
     def _protect(self, rules: Rules) -> None:
         """Have the gate around all that any group may hold, now or until a removal under way is confirmed."""
-        interfaces, groups = _kernel_scope(rules)
+        interfaces, groups = scope(rules)
         self._guarded = {name: index_of(name) for name in interfaces}
         self.kernel.protect(groups, interfaces)
         self.kernel.grace = rules.ttl // 4
@@ -301,7 +300,7 @@ class _Agent:
 
     async def _end_gate(self) -> None:
         """Nothing is held any more."""
-        interfaces, groups = _kernel_scope(self._node.rules)
+        interfaces, groups = scope(self._node.rules)
         await gating.end(self.gate, [one for those in groups.values() for one in those], interfaces)
 
     async def _abandon(self) -> list[str]:
@@ -379,13 +378,6 @@ def _refuse(code: Exit, *lines: str) -> Exit:
     for line in lines:
         print(line, file=sys.stderr)
     return code
-
-
-def _kernel_scope(rules: Rules) -> tuple[set[str], dict[str, tuple[VirtualAddress, ...]]]:
-    """The interfaces to report, and the addresses that each group may come to hold."""
-    groups = rules.groups.items()
-    interfaces = {interface for _, group in groups for interface in used(group)}
-    return interfaces, {name: tuple(a for r in group.routers for a in r.addresses) for name, group in groups}
 
 
 def _sources(rules: Rules) -> set[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
-from haagent.core.model import GroupRules, InterfaceChanged, RouterRules
+from haagent.core.model import GroupRules, InterfaceChanged, RouterRules, Rules, VirtualAddress
 from haagent.core.records import Standing
 
 LEAST = 1
@@ -28,6 +28,13 @@ def used(group: GroupRules) -> frozenset[str]:
     """The interfaces that the group needs: its routers', and those of their addresses."""
     routers = {router.interface for router in group.routers}
     return frozenset(routers | {address.interface for router in group.routers for address in router.addresses})
+
+
+def scope(rules: Rules) -> tuple[set[str], dict[str, tuple[VirtualAddress, ...]]]:
+    """The interfaces that any group needs, and the addresses that each group may come to hold."""
+    groups = rules.groups
+    interfaces = {interface for group in groups.values() for interface in used(group)}
+    return interfaces, {name: tuple(a for r in group.routers for a in r.addresses) for name, group in groups.items()}
 
 
 def unseen(group: GroupRules, interfaces: Interfaces) -> bool:
