@@ -1,4 +1,4 @@
-"""The pump: events in, one at a time; effects out, in their order, through the ports; one timer.
+"""The pump: events in, one at a time; effects out, in their order, the kernel's first; one timer.
 
 Before each event the clock is read, not earlier: what waited in the queue is judged by the time at which it is fed. An
 event that a port delivers while another is being handled waits its turn.
@@ -70,6 +70,8 @@ URGENT: Final = (
     TimePassed | Watched | Listed | GateClosed | StopRequested | RulesChanged | HeartbeatReceived | PromiseReceived
 )
 """What the lease rests on, with the answers to renewals. These keep their order among themselves."""
+KERNELS: Final = InstallAddresses | RemoveAddresses | ExtendAddresses
+"""Effects that are performed before the others of the same event, in their order."""
 
 
 class Mind(Protocol):
@@ -241,12 +243,18 @@ class Pump:
         if node.rules is not self._rules:
             self._rules = node.rules
             self._ports.configure(node.rules)
+        # The kernel's first: when a lease lapses there is one for each group, as there are lines to log and to count.
+        first = [effect for effect in effects if isinstance(effect, KERNELS)]
+        self._perform_all(first, now)
+        self._ports.kernel.flush(opening=False)
+        self._perform_all(effects if not first else [one for one in effects if not isinstance(one, KERNELS)], now)
+        assert self._timer is not None, "started"
+        self._timer.arm(node.due())
+
+    def _perform_all(self, effects: Iterable[Effect], now: Instant) -> None:
         for effect in effects:
             self._tell(lambda observer, effect=effect: observer.done(effect, now))
             self._perform(effect)
-        self._ports.kernel.flush(opening=False)
-        assert self._timer is not None, "started"
-        self._timer.arm(node.due())
 
     def _tell(self, tell: Callable[[Observer], None]) -> None:
         """An observer that raises is told no more: what it is for is not worth an address."""

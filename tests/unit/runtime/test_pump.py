@@ -181,7 +181,7 @@ def with_pump(mind: Mind, world: World, body: Callable[[Pump], Awaitable[None]])
     asyncio.run(run())
 
 
-def test_effects_are_performed_in_their_order():
+def test_effects_are_performed_in_their_order_the_kernels_first():
     install = InstallAddresses("web", 1, (), NEVER)
     remove = RemoveAddresses("web", 2)
     look = Look(ASK, (), MS)
@@ -210,12 +210,12 @@ def test_effects_are_performed_in_their_order():
 
     with_pump(mind, world, body)
     assert world.done == [
-        COMMIT,
-        look,
-        "resync",
         install,
         remove,
         ExtendAddresses(5),
+        COMMIT,
+        look,
+        "resync",
         ("advert", "web", 0),
         ("announce", "web", True),
         fence,
