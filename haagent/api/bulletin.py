@@ -25,7 +25,7 @@ SHARED: Final = 0.02
 SPACING: Final = 0.05
 """Seconds at least between two statuses of one watcher, however often things change."""
 RESTS: Final = 4
-"""After a status for the peers, none is made for so many times as long as it took."""
+"""After a status of this node, none is made for so many times as long as it took."""
 PUBLISHED: Final = 1.0
 """Seconds between two statuses for the peers when nothing changes."""
 
@@ -60,6 +60,8 @@ class Bulletin:
         self._subscribers: list[Callable[[], None]] = []
         self._changed: asyncio.Future[None] = self._loop.create_future()
         self._last: tuple[float, int, status_pb2.Status] | None = None
+        self._own: asyncio.Task[status_pb2.NodeStatus] | None = None
+        self._own_until = 0.0
 
     async def status(self) -> status_pb2.Status:
         """How things are. The message is shared: do not change it."""
@@ -79,7 +81,19 @@ class Bulletin:
         return statuses.status(self._node, self._around(self._counted), self._peers)
 
     async def own(self) -> status_pb2.NodeStatus:
-        """How this node is."""
+        """How this node is, or was lately: one is shared for RESTS times as long as it took. Do not change it."""
+        if self._own is None or (self._own.done() and self._loop.time() >= self._own_until):
+            self._own = self._loop.create_task(self._timed_own())
+        return await asyncio.shield(self._own)
+
+    async def _timed_own(self) -> status_pb2.NodeStatus:
+        began = self._loop.time()
+        status = await self._new_own()
+        ended = self._loop.time()
+        self._own_until = ended + (ended - began) * RESTS
+        return status
+
+    async def _new_own(self) -> status_pb2.NodeStatus:
         await self.count()
         self._learn_silences()
         return statuses.node_status(self._node, self._around(self._counted))
@@ -102,7 +116,7 @@ class Bulletin:
         """Tell the peers how this node is, and the node what they say, until cancelled."""
         while True:
             version, began = self._version, self._loop.time()
-            self._peers.publish(await self.own())
+            self._peers.publish(await self._new_own())
             self._reporter.report(statuses.connected(self._peers))
             # Of many groups it takes long to tell, and they change all the time while they move.
             await asyncio.sleep((self._loop.time() - began) * RESTS)

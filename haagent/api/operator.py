@@ -29,6 +29,8 @@ AFTERMATH: Final[Instant] = 500 * MS
 """After a wish was withdrawn: an owner that had begun to grant it is about done by then."""
 POLL: Final = 0.05
 """Seconds between two lists of all records, while a node is drained."""
+VERIFIED_AT_ONCE: Final = 100
+"""Groups of a drained node: each may take the other nodes seconds to ask for its addresses."""
 
 P = TypeVar("P", Transfer, Order)
 
@@ -202,7 +204,9 @@ class Operator:
         if not request.wait_ms:
             return Outcome(result=SCHEDULED, text=f"{node} is drained, and is to give up {len(left)} groups")
         found = await self._emptied(left, began + min(request.wait_ms * MS, LONGEST_WAIT))
-        done = [await self._left(before, found[before.group]) for before in left if before.group in found]
+        turns = asyncio.Semaphore(VERIFIED_AT_ONCE)
+        those = [before for before in left if before.group in found]
+        done = await asyncio.gather(*(self._left(before, found[before.group], turns) for before in those))
         outcome = _drained(node, [before.group for before in left if before.group not in found], done)
         outcome.text += _keeps(kept)
         return outcome
@@ -222,9 +226,10 @@ class Operator:
                     found[before.group] = record
         return found
 
-    async def _left(self, before: Before, after: OwnerRecord) -> control_pb2.Move:
+    async def _left(self, before: Before, after: OwnerRecord, turns: asyncio.Semaphore) -> control_pb2.Move:
         if not after.clean:
-            return await self._follower.verify(before, after)
+            async with turns:
+                return await self._follower.verify(before, after)
         # Released, and nobody has claimed it yet: perhaps nobody can.
         return control_pb2.Move(group=before.group, from_node=before.owner, from_epoch=before.epoch)
 

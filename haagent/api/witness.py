@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from haagent.api.planning import Pulse, Scene
-from haagent.api.reach import Reach, asked, reach
+from haagent.api.reach import Asked, Reach, asked, reach
 from haagent.api.status import PeerTable, connected
 from haagent.core.node import Node
 from haagent.core.records import Key, Kind, LeaseValue
@@ -17,18 +17,29 @@ from haagent.core.view import patience
 from haagent.runtime.ports import Records
 from haagent.v1 import status_pb2
 
+Roles = Mapping[str, status_pb2.GroupRole]
+"""How a node stands, by group."""
+
+
+def by_group(status: status_pb2.NodeStatus) -> Roles:
+    """The roles that it tells of."""
+    return {role.group: role for role in status.groups}
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a node said of itself last. `ahead`: its CLOCK_BOOTTIME less ours, known to `error`; None: not compared."""
+    """What a node said of itself last: its `roles` by group.
 
-    status: status_pb2.NodeStatus
+    `ahead`: its CLOCK_BOOTTIME less ours, known to `error`; None: not compared.
+    """
+
+    roles: Roles
     ahead: Duration = 0
     error: Duration | None = None
 
     def role(self, group: str) -> status_pb2.GroupRole | None:
         """How it stands in that group."""
-        return next((one for one in self.status.groups if one.group == group), None)
+        return self.roles.get(group)
 
 
 class Witness(Protocol):
@@ -65,6 +76,8 @@ class AgentWitness:
         self._peers = peers
         self._own = own
         self._clock = clock
+        self._roles: dict[str, tuple[status_pb2.NodeStatus, Roles]] = {}
+        self._asked: tuple[Mapping[str, status_pb2.NodeStatus], Mapping[str, Asked]] = {}, {}
 
     async def pulses(self, scene: Scene) -> Mapping[str, Pulse]:  # noqa: ARG002 - it knows of all
         view, rules, now = self._node.view, self._node.rules, self._clock()
@@ -81,16 +94,28 @@ class AgentWitness:
 
     async def said(self, node: str) -> Said | None:
         if node == self._node.rules.node:
-            return Said(await self._own(), 0, 0)
+            return Said(self._by_group(node, await self._own()), 0, 0)
         status, peer = self._peers.statuses().get(node), self._peers.table().get(node)
         if status is None or peer is None or not peer.connected:
             return None
         compared = peer.round_trip_ns > 0
-        return Said(status, peer.clock_ahead_ns, peer.round_trip_ns // 2 if compared else None)
+        error = peer.round_trip_ns // 2 if compared else None
+        return Said(self._by_group(node, status), peer.clock_ahead_ns, error)
 
     async def reach(self, group: str, epoch: int) -> Reach:
-        roles = asked({**connected(self._peers), self._node.rules.node: await self._own()})
+        said = {**connected(self._peers), self._node.rules.node: await self._own()}
+        before, roles = self._asked
+        if said.keys() != before.keys() or any(said[name] is not before[name] for name in said):
+            roles = asked(said)
+            self._asked = said, roles
         return reach(epoch, roles.get(group, {}))
+
+    def _by_group(self, node: str, status: status_pb2.NodeStatus) -> Roles:
+        """The roles that it tells of; made once a status, for it may be asked about a thousand groups."""
+        known = self._roles.get(node)
+        if known is None or known[0] is not status:
+            known = self._roles[node] = status, by_group(status)
+        return known[1]
 
 
 class EtcdWitness:

@@ -106,7 +106,7 @@ class Nodes:
             answers_since_boot_ns=since + ahead,
             answers_since_wall_ns=WALL + since,
         )
-        self.says[node] = Said(status_pb2.NodeStatus(node=node, groups=[role]), ahead, error)
+        self.says[node] = Said({role.group: role}, ahead, error)
 
     def silent(self, node: str, since: int, *, ahead: int = 0, error: int | None = 0) -> None:
         role = status_pb2.GroupRole(
@@ -117,7 +117,7 @@ class Nodes:
             silent_since_boot_ns=since + ahead,
             silent_since_wall_ns=WALL + since,
         )
-        self.says[node] = Said(status_pb2.NodeStatus(node=node, groups=[role]), ahead, error)
+        self.says[node] = Said({role.group: role}, ahead, error)
 
 
 class Desk:
@@ -136,8 +136,8 @@ class Desk:
 
 def aged(said: Said, **changes: int) -> Said:
     """The same, with other fields of its one role."""
-    status = status_pb2.NodeStatus()
-    status.CopyFrom(said.status)
+    role = status_pb2.GroupRole()
+    role.CopyFrom(next(iter(said.roles.values())))
     for name, value in changes.items():
-        setattr(status.groups[0], name, value)
-    return replace(said, status=status)
+        setattr(role, name, value)
+    return replace(said, roles={role.group: role})
