@@ -12,12 +12,13 @@ WORKERS ?= 4
 SEED ?=
 SEEDS ?= $(if $(SEED),1,1000)
 TRIALS ?= 20
+STATES ?= 200000
 ARGS ?=
 
 # The tests in the order in which a failure says most: first what computes, on JOBS cores, module by module; then what
 # mostly waits for timers of real agents, WORKERS at a time, which may be more than there are cores; at last, one after
 # the other, what is marked `alone` (tests/conftest.py). Directories not named here wait.
-COMPUTING := $(wildcard tests/unit tests/scripts tests/wire tests/sim)
+COMPUTING := $(wildcard tests/unit tests/scripts tests/wire tests/sim tests/judge tests/explore)
 WAITING := $(filter-out $(COMPUTING) tests/bench tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 PROTOS := $(wildcard proto/haagent/v1/*.proto)
@@ -80,6 +81,14 @@ proto-current: venv
 sim: venv  ## whole clusters in virtual time: SEEDS=1000, or SEED=… to replay one
 	PYTHONPATH=. $(BIN)/python tests/sim/run.py --seeds $(SEEDS) --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: explore
+explore: venv  ## small worlds of the core, every order of events: STATES=200000 each, ARGS='--mutants'
+	PYTHONPATH=. $(BIN)/python tests/explore/run.py --states $(STATES) --jobs $(JOBS) $(ARGS)
+
+.PHONY: judge
+judge: venv  ## the second judge, alone, over the simulator's worlds and mutants: SEEDS=1000, ARGS='--mutants'
+	PYTHONPATH=. $(BIN)/python tests/judge/run.py --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
+
 .PHONY: bench
 bench: root deps venv  ## gaps and overlaps that a client sees, measured in the lab (root)
 	PYTHONPATH=. $(BIN)/python tests/bench/run.py $(ARGS)
@@ -93,7 +102,7 @@ owners: root deps venv  ## what made two owners once, again and again: ARGS='--t
 	PYTHONPATH=. $(BIN)/python tests/bench/two_owners.py $(ARGS)
 
 .PHONY: acceptance
-acceptance: check test sim bench owners demo  ## all of the above, one after the other (root)
+acceptance: check test sim judge explore bench owners demo  ## all of the above, one after the other (root)
 
 .PHONY: deps
 deps:  ## the Debian packages that lab and tests need, if missing (root)

@@ -1,8 +1,9 @@
 """Copies of a node, and numbers that are equal for nodes that will do the same: what an explorer lives on.
 
-Both walk what a node is made of. Values (frozen dataclasses, tuples, numbers) are shared between copies; the few objects
-that change are copied with their dicts and lists. What cannot change what a node does is left out of its number: what
-the last step asked for, the order of the timers' heap, alarms, counters of questions that nobody waits for.
+Both walk what a node is made of. Values (frozen dataclasses, tuples, numbers) are shared between copies; the few
+objects that change are copied with their dicts and lists. What cannot change what a node does is left out of its
+number: what the last step asked for, the order of the timers' heap, alarms, counters of questions that nobody waits
+for.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What may happen next in a small world, and what each of it costs.
 
-`go` lets what is next happen, at no cost; so do `heal`, `resume` and `restart`, which end what a deviation began, at any
-later instant. Everything else is a deviation and costs one: something on its way is held back or lost, a node is killed
-or stopped (also between deciding and doing), a kernel refuses, and what the world's `menu` has: operators, reloads,
-etcd's sessions and memory.
+`go` lets what is next happen, at no cost; so do `heal`, `resume` and `restart`, which end what a deviation began, at
+any later instant. Everything else is a deviation and costs one: something on its way is held back or lost, a node is
+killed or stopped (also between deciding and doing), a kernel refuses, and what the world's `menu` has: operators,
+reloads, etcd's sessions and memory.
 """
 
 from __future__ import annotations
@@ -43,28 +43,35 @@ Thing = tuple[str, int]
 """What is next, and at which host (or of which question, or word)."""
 INTERFACE = "eth0"
 _CHANNEL = {"kernel": KERNEL, "question": ASKS, "answer": ANSWERS, "stream": STREAM, "word": PEERS}
-_FREE = ("go", "advance", "heal", "resume", "restart")
 
 
 def thing(state: State) -> Thing | None:
     """What is next at this instant; None: nothing more, time may go on."""
-    hosts = state.hosts
-    for index, host in enumerate(hosts):
+    for index, host in enumerate(state.hosts):
         if host.pending and not host.paused and not host.stalled & KERNEL:
             return "kernel", index
     for number, question in enumerate(state.questions):
-        if not hosts[question.host].stalled & ASKS:
+        if not state.hosts[question.host].stalled & ASKS:
             return "question", number
-    for index, host in enumerate(hosts):
+    return _shown_next(state) or _due(state)
+
+
+def _shown_next(state: State) -> Thing | None:
+    """What etcd or a peer says next."""
+    for index, host in enumerate(state.hosts):
         if host.runs():
             if host.answers and not host.stalled & ANSWERS:
                 return "answer", index
             if not host.stalled & STREAM and (host.shown is None or host.shown < len(state.store.log)):
                 return "stream", index
     for number, (to, _) in enumerate(state.said):
-        if not hosts[to].paused and not hosts[to].stalled & PEERS:
+        if not state.hosts[to].paused and not state.hosts[to].stalled & PEERS:
             return "word", number
-    for index, host in enumerate(hosts):
+    return None
+
+
+def _due(state: State) -> Thing | None:
+    for index, host in enumerate(state.hosts):
         if host.runs():
             if any(until <= state.now for _, until in host.waits):
                 return "timeout", index

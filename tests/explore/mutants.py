@@ -28,3 +28,13 @@ BEYOND: dict[str, str] = {
     **dict.fromkeys(("unfenced", "refused-is-fenced"), _FENCING),
     **{name: mutant.redundant for name, mutant in MUTANTS.items() if mutant.redundant},
 }
+
+QUICK: dict[str, tuple[str, int]] = {
+    "no-drift": ("long", 1),
+    "vanished-at-once": ("keys", 2),
+    "clean-unconfirmed": ("planned", 2),
+    "handover-unconfirmed": ("planned", 2),
+    "granted-by-answer": ("keys", 2),
+    "shorter-ttl-late": ("reloads", 2),
+}
+"""Where `make test` has a mutant be found, and with how many deviations."""

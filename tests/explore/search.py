@@ -1,7 +1,7 @@
 """Every order of events with at most so many deviations, depth first; worlds that are equal are looked at once.
 
-A world that was reached with as many deviations left, or more, is not looked at again. So with a budget of `k`, all that
-can be reached within the world's time by `k` deviations has been seen when the search ends by itself.
+A world that was reached with as many deviations left, or more, is not looked at again. So with a budget of `k`, all
+that can be reached within the world's time by `k` deviations has been seen when the search ends by itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from haagent.core.units import MS
 from tests.explore.fingerprint import forget_kept
@@ -87,7 +86,7 @@ def _explore(found: Found, state: State, menu: Menu, times: tuple[int, int], mos
         if best.get(mark, -1) >= left:
             continue
         best[mark] = left
-        if left == found.budget and after.now >= first:
+        if left == found.budget and after.now > first:
             continue  # as it was a renewal before
         choices += bool(ahead)
         found.branching += len(ahead)

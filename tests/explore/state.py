@@ -1,8 +1,8 @@
 """A small world at one moment: clocks, kernels, etcd, what is under way, and the real nodes.
 
 Everything takes no time until something is held back: what arrives at an instant is taken in at that instant, in one
-order (`thing` says what is next). Time goes from one instant at which a node, a deadline or a gate has something due to
-the next. Every other order, every delay and every fault is a deviation from that (`tests.explore.moves`).
+order (`thing` says what is next). Time goes from one instant at which a node, a deadline or a gate has something due
+to the next. Every other order, every delay and every fault is a deviation from that (`tests.explore.moves`).
 
 One group, `g0`. The gate closes at its deadline by the host's clock, whatever the agent does, and outlives it.
 """
@@ -31,7 +31,7 @@ from haagent.core.model import (
     Rules,
 )
 from haagent.core.node import Node
-from haagent.core.ownership import Owning
+from haagent.core.states import Owning
 from haagent.core.units import MS, NEVER, Duration, Instant
 from tests.explore.fingerprint import copied, keep, number_of
 from tests.explore.store import Store
@@ -202,7 +202,9 @@ class State:
         host.boot += 1
         host.node, host.history, host.shown, host.opened = Node(rules), 0, None, False
         host.node_mark = 0
-        self.perform(index, host.node.start(host.clock(self.now)))
+        clock = host.clock(self.now)
+        left = {GROUP: host.gate} if host.gate > clock else {}
+        self.perform(index, host.node.start(clock, left))
 
     def feed(self, index: int, event: Event, halfway: bool = False) -> None:
         """The node takes in an event; `halfway`: it stops before it does anything about it."""
@@ -250,9 +252,7 @@ class State:
                     self.said += tuple((to, said) for to, one in enumerate(self.hosts) if one.name in effect.to)
                 case SendPromise():
                     assert host.node is not None
-                    said = PromiseReceived(
-                        host.name, effect.machine, effect.incarnation, effect.round, effect.tenures
-                    )
+                    said = PromiseReceived(host.name, effect.machine, effect.incarnation, effect.round, effect.tenures)
                     self.said += tuple((to, said) for to, one in enumerate(self.hosts) if one.name == effect.to)
                 case Resign():
                     self.leave(index)

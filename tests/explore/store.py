@@ -1,4 +1,4 @@
-"""etcd in a small world: revisions, guarded transactions, and a log to watch. Its copies share all that did not change."""
+"""etcd in a small world: revisions, guarded transactions, and a log to watch. Copies share what did not change."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The small worlds that are explored: how many nodes, what clocks, by which rules, and what operators may do there.
 
-Each begins after n1 has owned `g0` for a while (but for `cold`, in which nobody has begun), and is looked at for some ttls
-from there.
+Each begins after n1 has owned `g0` for a while (but for `cold`, in which nobody has begun), and is looked at for some
+ttls from there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from haagent.core.model import GroupRules, RouterRules, Rules, RulesChanged, StopRequested, VirtualAddress
+from haagent.core.model import (
+    GroupRules,
+    InterfaceChanged,
+    RouterRules,
+    Rules,
+    RulesChanged,
+    StopRequested,
+    VirtualAddress,
+)
 from haagent.core.records import Intent, Key, Kind, OwnerRecord
 from haagent.core.units import MS, Duration, Instant, S
 from tests.explore.moves import INTERFACE, Menu, apply, next_instant, start, thing
@@ -50,7 +58,6 @@ class Small:
         return Rules(
             *(node, incarnation, f"host-{node}", "1", {GROUP: GroupRules(GROUP, (router,))}),
             ttl=self.ttl,
-            gated=True,
             failsafe=self.failsafe,
             endpoint=f"{node}:8501" if self.failsafe else "",
             machine=f"host-{node}",
@@ -128,8 +135,6 @@ def _stop(state: State, menu: Menu) -> None:
 
 def _link(state: State, menu: Menu) -> None:
     """The owner's interface is down."""
-    from haagent.core.model import InterfaceChanged
-
     if state.hosts[0].runs():
         state.feed(0, InterfaceChanged(INTERFACE, False, None, None))
 
@@ -180,6 +185,8 @@ WORLDS: dict[str, Small] = {
         Small("keys", (0, 0), kinds=LATE, menu=("record deleted", "session of n1 ends"), lasts=2.2),
         Small("reloads", (0, 0), kinds=LATE, at=(0,), menu=("shorter ttl", "longer ttl", "session of n1 ends")),
         Small("memory", (0, 0), kinds=frozenset(("stall", "crash")), menu=("etcd restored", "etcd wiped"), lasts=2.2),
-        Small("outsider", (SLOW, FAST, FAST), failsafe=3 * S, lasts=5.0, outside=1, menu=("record deleted",), kinds=LATE),
+        Small(
+            "outsider", (SLOW, FAST, FAST), failsafe=3 * S, lasts=5.0, outside=1, menu=("record deleted",), kinds=LATE
+        ),
     )
 }

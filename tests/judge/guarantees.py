@@ -1,8 +1,8 @@
 """What must be so in every history: one function a guarantee, each returns what it finds wrong, in words.
 
-*One owner*: on the wire; by record (who answers is named, and silent when that ends); by right (nobody answers for longer
-than etcd or promises let him); epochs; a release after the fact; a claim after the patience, and the promises; adverts;
-fencing; operators' orders. *An owner*: soon after a crash, and whenever nothing has happened for a while.
+*One owner*: on the wire; by record (who answers is named, and silent when that ends); by right (nobody answers for
+longer than etcd or promises let him); epochs; a release after the fact; a claim after the patience, and the promises;
+adverts; fencing; operators' orders. *An owner*: soon after a crash, and whenever nothing has happened for a while.
 
 Everything is judged by what etcd showed and by real time, never by what an agent believes. Where a time is unsure, or
 something is not in the history, nothing is found.
@@ -14,10 +14,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from tests.judge.history import MS, Answers, History, Line
-from tests.judge.records import FASTEST, Change, Life, changes, may_hold, patience
+from tests.judge.records import FASTEST, Change, Life, changes, longest_ttl, may_hold, patience, renewals
 
 SLACK = 60 * MS
 """Without a gate: how long after its right a kernel may go on answering, until addresses are removed."""
+NEVER = 1 << 62
+AFTERMATH = 3_000 * MS
+"""Without a gate: how long what went wrong in an agent or a kernel may have consequences, until lifetimes end."""
 AFTER_A_CRASH = 300 * MS
 """How much longer than a ttl it may take until there is an owner again."""
 EXCUSING = ("crash", "pause", "kernel")
@@ -53,7 +56,9 @@ def _excused(history: History, group: str) -> Iterator[Answers]:
         end = one.end
         if not history.gated:
             for fault in history.faults:
-                if fault.kind in EXCUSING and fault.host == one.host and fault.begin <= end and fault.end >= one.begin:
+                if fault.host != one.host or fault.kind not in EXCUSING:
+                    continue
+                if fault.begin <= end and fault.end + AFTERMATH >= one.begin:
                     end = max(one.begin, min(end, fault.begin))
         if end > one.begin or history.gated:
             yield Answers(one.host, group, one.begin, end, one.within)
@@ -107,16 +112,11 @@ def answers_only_by_right(history: History) -> list[str]:
     for group in history.groups:
         for one in _excused(history, group):
             who = {
-                change.record["incarnation"]: change.record
+                change.record["incarnation"]
                 for change in known.get(group, [])
-                if _names(history, change.record, one.host)
+                if change.record is not None and _names(history, change.record, one.host)
             }
-            signs = sorted(
-                (sign for name in who for sign in _signs(history, group, name)), key=lambda sign: (sign.at, sign.ttl)
-            )
-            times = [sign.at for sign in signs]
-            last = bisect_right(times, one.end + history.within)
-            ends = max((may_hold(sign) for sign in _newest(signs[:last])), default=None)
+            ends = max((_ends(history, group, name, one.end + history.within) for name in who), default=None)
             if ends is not None and one.end - one.within - history.within > ends + slack:
                 found.append(
                     f"{group}: {one.host} answers until {one.end / MS:.3f} ms, and may until {ends / MS:.3f} ms at most"
@@ -124,24 +124,47 @@ def answers_only_by_right(history: History) -> list[str]:
     return found
 
 
-def _newest(signs: list[Life]) -> list[Life]:
-    """The newest renewal counts, also if it is for less than the one before; those of promises beside it."""
-    return signs[-8:] if signs else []
+def _ends(history: History, group: str, incarnation: str, at: int) -> int:
+    """Until when an incarnation may answer at the most, by all that was so at a moment.
+
+    The newest renewal counts, also if it is for less than the one before; beside it the newest round of promises, of
+    all whom the record names as candidates. If it names nobody else, nobody has to promise.
+    """
+    lives = renewals(history).get(incarnation, [])
+    here = bisect_right([life.at for life in lives], at)
+    found = [may_hold(lives[here - 1])] if here else [0]
+    record = next(
+        (
+            change.record
+            for change in reversed(changes(history))
+            if change.group == group and change.at <= at and _is_of(change.record, incarnation)
+        ),
+        None,
+    )
+    if record is None or not record.get("failsafe_ms"):
+        return max(found)
+    named = set(zip(record["candidates"], record["machines"], strict=False))
+    others = {one for one in named if one[0] != record["node"]}
+    if not others and here:
+        found.append(may_hold(Life(lives[here - 1].at, record["failsafe_ms"] * MS)))
+    return max([*found, *(may_hold(life) for life in _rounds(history, group, incarnation, others, at))])
 
 
-def _signs(history: History, group: str, incarnation: str) -> list[Life]:
-    """When what an incarnation may hold was extended: renewals as they stand in etcd, and rounds of promises."""
-    found: list[Life] = []
-    for one in history.writes:
-        for key, value in (one.get("puts") or {}).items():
-            if key.startswith("leases/") and isinstance(value, dict) and value.get("incarnation") == incarnation:
-                found.append(Life(one["at"], value["ttl_ms"] * MS))
-    found += [
-        Life(one["at"], one["ttl_ms"] * MS)
-        for one in history.promises
-        if one["to"] == incarnation and one["group"] == group
+def _rounds(history: History, group: str, incarnation: str, others: set[tuple[str, str]], at: int) -> list[Life]:
+    """The rounds in which all of these have promised by then; each counts from the first promise at the latest."""
+    rounds: dict[int, list[Line]] = {}
+    for one in history.promises:
+        if one["to"] == incarnation and one["group"] == group and one["at"] <= at:
+            rounds.setdefault(one["round"], []).append(one)
+    return [
+        Life(min(one["at"] for one in those), those[0]["ttl_ms"] * MS)
+        for those in rounds.values()
+        if others <= {(one["node"], one["machine"]) for one in those}
     ]
-    return found
+
+
+def _is_of(record: Line | None, incarnation: str) -> bool:
+    return record is not None and record["incarnation"] == incarnation
 
 
 # --- what is written
@@ -195,16 +218,23 @@ def _is_claim(change: Change) -> bool:
 
 
 def _asked(history: History, change: Change) -> int:
+    """When a claim was asked; NEVER if its asker did not know of this history of etcd yet: he cannot act on it.
+
+    Without a line that says so, when it was done.
+    """
     record = change.record
     assert record is not None
+    mine = (record["incarnation"], change.group, record["epoch"])
     asked = [
-        one["at"]
+        one
         for one in history.asks
         if one["kind"] == "claim"
-        and (one["incarnation"], one["group"], one["epoch"]) == (record["incarnation"], change.group, record["epoch"])
+        and (one["incarnation"], one["group"], one["epoch"]) == mine
         and one["at"] <= change.at
     ]
-    return max(asked, default=change.at)
+    if not asked:
+        return change.at
+    return asked[-1]["at"] if asked[-1]["history"] == change.history else NEVER
 
 
 def _wait(history: History, change: Change) -> tuple[int, int, str]:
@@ -286,22 +316,17 @@ def adverts_only_from_the_named(history: History) -> list[str]:
         if _faulty(history, one["host"], one["at"]):
             continue
         past = [change for change in known.get(one["group"], []) if change.at <= one["at"]]
-        recent = [change for change in past if change.at >= one["at"] - _shown_within(history)] or past[-1:]
-        before = [change.before for change in recent[:1]]
-        if not any(_names(history, record, one["host"]) for record in (*(c.record for c in recent), *before)):
+        named = [past[-1].record] if past else []
+        named += [change.before for change in past if change.at >= one["at"] - _unknown_for(history, change)]
+        if not any(_names(history, record, one["host"]) for record in named):
             found.append(f"{one['group']}: {one['host']} advertises at {one['at'] / MS:.3f} ms, and is not named")
     return found
 
 
-def _shown_within(history: History) -> int:
-    """How long an owner may not know that his record is gone: it may take his whole lease."""
-    ttls = [
-        value["ttl_ms"]
-        for one in history.writes
-        for key, value in (one.get("puts") or {}).items()
-        if key.startswith("leases/") and isinstance(value, dict) and "ttl_ms" in value
-    ]
-    return int(max(ttls, default=1_000) * MS * FASTEST)
+def _unknown_for(history: History, change: Change) -> int:
+    """How long an owner may not know that his record is gone: his whole lease, or as long as promises carry him."""
+    carried = (change.before or {}).get("failsafe_ms", 0) * MS if change.record is None else 0
+    return int(max(longest_ttl(history), carried) * FASTEST)
 
 
 def claims_wait_for_the_fencing(history: History) -> list[str]:
@@ -339,7 +364,8 @@ def orders_are_obeyed(history: History) -> list[str]:
         if not newest or newest[0][1] > ask["seen"] or not isinstance(newest[0][3], dict):
             continue
         paused, drained = newest[0][3].get("paused"), newest[0][3].get("drained", ())
-        past = [change for change in known.get(ask["group"], []) if change.at <= ask["at"]]
+        shown = [one for one in known.get(ask["group"], []) if one.history == ask["history"]]
+        past = [change for change in shown if change.revision <= ask["seen"]]
         named = (past[-1].record or {}).get("node") if past else None
         node = ask.get("node", "")
         if ask["kind"] == "claim" and named not in (None, node):
@@ -365,7 +391,7 @@ def an_owner_after_a_crash(history: History) -> list[str]:
             continue
         held = [one for one in history.answers if one.host == fault.host and one.begin <= fault.begin <= one.end + 1]
         for one in held:
-            ttl = _ttl_of(history, fault)
+            ttl = longest_ttl(history)
             ends = fault.begin + ttl + AFTER_A_CRASH
             others = [other for other in history.faults if other is not fault and other.end > fault.begin - 2 * ttl]
             disturbed = any(other.begin < ends for other in others) or fault.begin - 2 * ttl < fair or ends > until
@@ -440,16 +466,6 @@ def _within(one: Answers, at: int, within: int) -> bool:
 
 def _faulty(history: History, host: str, at: int) -> bool:
     return any(one.host in (host, "") and one.begin <= at <= one.end for one in history.faults if one.kind in EXCUSING)
-
-
-def _ttl_of(history: History, at: object) -> int:
-    ttls = [
-        value["ttl_ms"]
-        for one in history.writes
-        for key, value in (one.get("puts") or {}).items()
-        if key.startswith("leases/") and isinstance(value, dict) and "ttl_ms" in value
-    ]
-    return max(ttls, default=1_000) * MS
 
 
 GUARANTEES: dict[str, Guarantee] = {

@@ -4,28 +4,29 @@ This judge shares no code with what it judges: it imports the standard library o
 `tests/judge/test_guarantees.py` names. Histories are written by the simulator (`tests.judge.simulator`) and by the lab
 (`haagent.lab.chaos.history`).
 
-A history is lines of JSON, in any order. Times are whole nanoseconds of one clock, the same for all lines, which is taken
-for the real time; `within` says how far off a time may be. `line` says what a line is:
+A history is lines of JSON, in any order. Times are whole nanoseconds of one clock, the same for all lines, which is
+taken for the real time; `within` says how far off a time may be. `line` says what a line is:
 
 - `history`, the first: `version` 1, `source`, `gated` (kernels stop answering at the deadline by themselves, so that
-  nothing excuses an answer), `guard_ms`, `within` (for lines without their own), and where it is known `fencing` (nothing
-  may be claimed before a program confirmed), `fair_from` (from then on nothing happens to the cluster but the faults that
-  are listed), `recovers_ms` (how long after the last fault everything may take), `wanted` (the groups that must have an
-  owner then), `until` (the end of what was looked at).
+  nothing excuses an answer), `guard_ms`, `within` (for lines without their own), and where it is known `fencing`
+  (nothing may be claimed before a program confirmed), `fair_from` (from then on nothing happens to the cluster but the
+  faults that are listed), `recovers_ms` (how long after the last fault everything may take), `wanted` (the groups that
+  must have an owner then), `until` (the end of what was looked at).
 - `boot`: at `at` an agent started on `host`, as `node`, by the name of `incarnation`.
-- `answers`: from `from` to `to` the kernel of `host` answered for `group`, by whatever path. Both are times at which it
-  surely did. Two stretches are two lines.
-- `write`: etcd did a transaction at `at`: `history` (which one of those that etcd had), `revision`, `puts` (key without
-  prefix, such as `owners/web`, to value), `deletes` (keys). `by`: the incarnation that asked for it, if that is known.
+- `answers`: from `from` to `to` the kernel of `host` answered for `group`, by whatever path. Both are times at which
+  it surely did. Two stretches are two lines.
+- `write`: etcd did a transaction at `at`: `history` (which one of those that etcd had), `revision`, `puts` (key
+  without prefix, such as `owners/web`, to value), `deletes` (keys). `by`: the incarnation that asked for it, if that
+  is known.
 - `begins`: etcd shows another `history` from `at` on, wiped or restored, in which `keys` stand.
-- `ask`: `host` sent a transaction at `at`, as `incarnation`: `kind` (claim, release), `group`, `epoch` and `to` (the node)
-  of the record that it writes, and `seen`, the revision that etcd's stream had shown it by then.
-- `promise`: `host` promised at `at`, as `node` on `machine`, not to claim `group` from `to` (an incarnation) by `epoch`
-  for `ttl_ms`.
+- `ask`: `host` sent a transaction at `at`, as `incarnation`: `kind` (claim, release), `group`, `epoch` and `to` (the
+  node) of the record that it writes, and `seen`, the revision that etcd's stream had shown it by then.
+- `promise`: `host` promised at `at`, as `node` on `machine`, not to claim `group` from `to` (an incarnation) by
+  `epoch` for `ttl_ms`, as it was asked in its `round`.
 - `advert`: `host` advertised `group` at `at`.
 - `fenced`: a program confirmed to `host` at `at` that `incarnation` answers for nothing.
-- `fault`: `kind` from `from` to `to`, at `host`, or all over the cluster without one. `crash`, `pause` and `kernel` are
-  those after which an agent without a gate cannot keep what it promised.
+- `fault`: `kind` from `from` to `to`, at `host`, or all over the cluster without one. `crash`, `pause` and `kernel`
+  are those after which an agent without a gate cannot keep what it promised.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class History:
     fenced: list[Line] = field(default_factory=list[Line])
     boots: list[Line] = field(default_factory=list[Line])
     faults: list[Fault] = field(default_factory=list[Fault])
+    known: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What was worked out of the lines already, by its name."""
 
     @property
     def gated(self) -> bool:
@@ -94,8 +97,10 @@ class History:
 
     @property
     def groups(self) -> list[str]:
-        """Those that anybody owned or answered for."""
-        owned = {key.partition("/")[2] for one in self.writes for key in one.get("puts", {}) if key.startswith("owners/")}
+        """Those that anybody answered for."""
+        owned = {
+            key.partition("/")[2] for one in self.writes for key in one.get("puts", {}) if key.startswith("owners/")
+        }
         return sorted(owned | {one.group for one in self.answers})
 
     def host_of(self, incarnation: str, node: str = "") -> str:
@@ -162,7 +167,7 @@ _LINES: dict[str, tuple[str, ...]] = {
     "write": ("at", "history", "revision", "puts", "deletes"),
     "begins": ("at", "history", "keys"),
     "ask": ("at", "host", "incarnation", "kind", "group", "epoch", "to", "seen", "history"),
-    "promise": ("at", "host", "node", "machine", "to", "group", "epoch", "ttl_ms"),
+    "promise": ("at", "host", "node", "machine", "to", "group", "epoch", "ttl_ms", "round"),
     "advert": ("at", "host", "group"),
     "fenced": ("at", "host", "incarnation"),
     "fault": ("kind", "from", "to"),

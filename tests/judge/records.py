@@ -37,6 +37,7 @@ class Change:
     before: Line | None
     record: Line | None
     history: int
+    revision: int
     since: int
     begins: bool = False
     by: str = ""
@@ -58,7 +59,28 @@ class _Group:
 
 def changes(history: History) -> list[Change]:
     """Every change of every group's record, in order."""
-    return list(_Replay(history).run())
+    if "changes" not in history.known:
+        history.known["changes"] = list(_Replay(history).run())
+    return history.known["changes"]
+
+
+def renewals(history: History) -> dict[str, list[Life]]:
+    """By incarnation: when its lease was renewed, as it stands in etcd, and for how long each time."""
+    if "renewals" not in history.known:
+        found = history.known["renewals"] = dict[str, list[Life]]()
+        for one in history.writes:
+            for key, value in (one.get("puts") or {}).items():
+                if key.startswith("leases/") and isinstance(value, dict) and "ttl_ms" in value:
+                    found.setdefault(value["incarnation"], []).append(Life(one["at"], value["ttl_ms"] * MS))
+    return history.known["renewals"]
+
+
+def longest_ttl(history: History) -> int:
+    """Of all that stood in etcd."""
+    if "longest" not in history.known:
+        lives = (life.ttl for those in renewals(history).values() for life in those)
+        history.known["longest"] = max(lives, default=1_000 * MS)
+    return history.known["longest"]
 
 
 class _Replay:
@@ -114,6 +136,7 @@ class _Replay:
             before=before,
             record=record,
             history=self.number,
+            revision=one.get("revision", 0),
             since=self.since,
             begins=begins,
             by=one.get("by") or "",
