@@ -34,7 +34,6 @@ QUICK: dict[str, tuple[str, int]] = {
     "vanished-at-once": ("keys", 2),
     "clean-unconfirmed": ("planned", 2),
     "handover-unconfirmed": ("planned", 2),
-    "granted-by-answer": ("keys", 2),
     "shorter-ttl-late": ("reloads", 2),
 }
 """Where `make test` has a mutant be found, and with how many deviations."""

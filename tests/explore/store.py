@@ -37,9 +37,12 @@ class Store:
 
     def holds(self, guards: Iterable[Guard]) -> bool:
         """Whether all guards hold now."""
-        for key, revision, created in guards:
+        for key, revision, created, least in guards:
             stored = self.keys.get(key)
-            if (0 if stored is None else stored.created if created else stored.revision) != revision:
+            if least and stored is not None:
+                if stored.revision < revision:
+                    return False
+            elif (0 if stored is None else stored.created if created else stored.revision) != revision:
                 return False
         return True
 

@@ -76,9 +76,10 @@ def only_the_named_begins_to_answer(history: History) -> list[str]:
             here = bisect_right(times, one.begin + one.within + history.within)
             earlier = bisect_right(times, one.begin - one.within - history.within)
             candidates = known[max(0, earlier - 1) : here]
-            if candidates and not any(_names(history, change.record, one.host) for change in candidates):
-                named = candidates[-1].record
-                who = "nobody" if named is None else f"{named['incarnation']}{', released' if named['clean'] else ''}"
+            named = [change.record for change in candidates] + [change.before for change in candidates if change.begins]
+            if candidates and not any(_names(history, record, one.host) for record in named):
+                last = candidates[-1].record
+                who = "nobody" if last is None else f"{last['incarnation']}{', released' if last['clean'] else ''}"
                 found.append(f"{group}: {one.host} begins to answer at {one.begin / MS:.3f} ms, the record names {who}")
     return found
 
@@ -177,6 +178,8 @@ def epochs_grow(history: History) -> list[str]:
         before, record = change.before or change.last, change.record
         if record is None or change.begins or not change.history or (before is None and not change.taken):
             continue
+        if change.history > 1 and change.before is None:
+            continue  # of a restored etcd, whose record was destroyed, nobody may know any more
         changed = before is None or record["incarnation"] != before["incarnation"]
         least = max(change.taken, default=0)
         if change.before is not None:

@@ -53,6 +53,8 @@ UNSEEN: dict[str, str] = {
     "refusal-ignored-undead": _MUTE,
     "resumed-unheard": _MUTE,
     "list-renews": _MUTE,
+    **dict.fromkeys(("alone-carries", "alone-never-carries", "wish-once"), _MUTE),
+    **dict.fromkeys(("ahead-is-the-same", "loss-unseen", "last-owner-waits"), _MUTE),
     "ttl-beyond-record": "nothing goes wrong in its story: who starts waits a patience anyway",
     "speaks-on": "the core's own invariants break every world off before an advert leaves",
 }

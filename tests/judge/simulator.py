@@ -81,7 +81,7 @@ class Scribe(Checker):
                 epoch=record.epoch,
                 to=record.node,
                 seen=agent.node.view.revision,
-                history=agent.history,
+                history=agent.listed_in,
             )
 
     def _look_at_fenced(self, agent: Agent) -> None:
@@ -177,8 +177,8 @@ class _Etcd(Etcd):
         super().scribble(key, value)
         self.scribe.wrote(self.revision, [self.keys[key]], ())
 
-    def restore(self, revision: int, keys: dict[Key, Seen]) -> None:
-        super().restore(revision, keys)
+    def restore(self, revision: int, keys: dict[Key, Seen], same: bool = False) -> None:
+        super().restore(revision, keys, same)
         self.scribe.began()
 
 
