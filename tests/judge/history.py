@@ -1,8 +1,8 @@
 """Histories: what happened to a cluster, as an outsider writes it down; and how one is read.
 
 This judge shares no code with what it judges: it imports the standard library only, and so do the other modules that
-`tests/judge/test_guarantees.py` names. Histories are written by the simulator (`tests.judge.simulator`) and by the lab
-(`haagent.lab.chaos.history`).
+`tests/judge/test_guarantees.py` names. The simulator writes histories (`tests.judge.simulator`); whoever else writes
+such lines is judged as well.
 
 A history is lines of JSON, in any order. Times are whole nanoseconds of one clock, the same for all lines, which is
 taken for the real time; `within` says how far off a time may be. `line` says what a line is:
