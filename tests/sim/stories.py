@@ -32,19 +32,19 @@ def drift(world: World) -> None:
 
 
 def longer_ttl(world: World) -> None:
-    """The ttl was made longer; then etcd drops the owner's lease key, and a node that never saw it comes."""
-    cluster = owned_by_first(world, 300 * MS, 0, 0, 0)
+    """The owner's ttl was made longer; then etcd drops its lease key, and a node comes that has the shorter one yet."""
+    cluster = owned_by_first(world, 300 * MS, 0, 0)
+    owner, newcomer = world.hosts
     cluster.ttl = 3 * S
-    for host in world.hosts:
-        cluster.reload(agent_of(host))
+    cluster.reload(agent_of(owner))
     world.run(world.now + 500 * MS)
-    owner, newcomer = world.hosts[0], world.hosts[1]
     lease = agent_of(owner).node.lease
     assert isinstance(lease, Held)
     assert lease.held_until > owner.clock(world.now) + 2 * S
     cut_off(owner)
     world.revoke_session(agent_of(owner))
     world.crash(agent_of(newcomer))
+    cluster.ttl = 300 * MS
     cluster.boot(newcomer, "n2")
     world.run(world.now + 10 * S)
     owned(world, not_by=owner)
