@@ -105,7 +105,7 @@ _mutant(
     "adopted-before-claimed",
     "who adopts opens by its own lease before its claim is done",
     (ownership, "_adopt", _adopt_open),
-    seeds=100,
+    story="adopter_is_overtaken",
 )
 _mutant(
     "refusal-ignored-undead",

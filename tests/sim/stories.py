@@ -250,6 +250,18 @@ def drained_alone(world: World) -> None:
     owned(world, not_by=first)
 
 
+def adopter_is_overtaken(world: World) -> None:
+    """The owner's agent is killed and started again at once; its claim is under way until another node has claimed."""
+    cluster = owned_by_first(world, 1 * S, 0, 0, gated=True)
+    first = world.hosts[0]
+    world.restart = lambda agent: None
+    world.crash(agent_of(first))
+    cluster.boot(first, "n1")
+    first.link.traps["claim"] = ("ask", world.now + 2 * S)
+    world.run(world.now + 4 * S)
+    owned(world, not_by=first)
+
+
 def overtaken_wish(world: World) -> None:
     """A better node returns; while its wish is under way, the owner writes its record again, to name it."""
     cluster = owned_by_first(world, 1 * S, 0, 0, failsafe=60 * S)
@@ -316,6 +328,7 @@ STORIES: dict[str, Story] = {
         drained_alone,
         everybody_flaps,
         killed_and_restarted,
+        adopter_is_overtaken,
         overtaken_wish,
     )
 }
