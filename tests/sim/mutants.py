@@ -69,8 +69,9 @@ def _grant_by_answer(node: Node, event: Any) -> None:
 
 mutant(
     "granted-by-answer",
-    "a renewal counts by its answer, ahead of the stream",
+    "a renewal counts by its answer, ahead of the stream, and looks at no record",
     (Node, "_answer", _grant_by_answer),
+    (Renewals, "_looks", lambda renewals, owned: ()),
     seeds=120,
 )
 
@@ -308,7 +309,7 @@ mutant(
     "name-is-enough",
     "a predecessor of the same name on another host is not waited for",
     (View, "_claimable_at", _name_is_enough),
-    seeds=150,
+    redundant="whoever starts waits a patience from its first list, whatever the record says",
 )
 
 
