@@ -232,6 +232,7 @@ def _router(keys: RouterKeys) -> RouterWire:
         strangers=keys.strangers,
         source=None if source is None else source.packed,
         announce_refresh=keys.garp_master_refresh,
+        unicast=bool(keys.unicast_peers),
     )
     return RouterWire(
         rules=rules,

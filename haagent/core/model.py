@@ -33,7 +33,10 @@ class Strangers(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RouterRules:
-    """One virtual router. `source` overrides the interface's primary address; `advert_interval` in nanoseconds."""
+    """One virtual router. `source` overrides the interface's primary address; `advert_interval` in nanoseconds.
+
+    `unicast`: adverts go to named peers, whose MAC addresses must be known, as ours must be to them.
+    """
 
     name: str
     vrid: int
@@ -46,6 +49,7 @@ class RouterRules:
     strangers: Strangers = Strangers.ALARM
     source: bytes | None = None
     announce_refresh: Duration = 0
+    unicast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +327,13 @@ class Announce:
     refresh: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Have the kernel find out the MAC addresses of the virtual router's unicast peers, by which they learn ours."""
+
+    router: str
+
+
 class Role(StrEnum):
     """The word that VRRP's users know for a group's state."""
 
@@ -376,6 +387,7 @@ Effect = (
     | ExtendAddresses
     | SendAdvert
     | Announce
+    | Resolve
     | Fence
     | RoleChanged
     | Alarm

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from haagent.core.model import AdvertReceived, Announce, RouterRules, SendAdvert, Strangers
+from haagent.core.model import AdvertReceived, Announce, Resolve, RouterRules, SendAdvert, Strangers
 from haagent.core.units import MS, NEVER, Duration, Instant, S
 
 ANNOUNCE_AGAIN: Duration = 5 * S
@@ -25,6 +25,10 @@ DISPUTE_GRACE: Duration = 1 * S
 """What the owner before us said last may arrive so much after we became MASTER."""
 DISPUTE_OVER: Duration = 60 * S
 """Neighbours keep what they were told for about that long."""
+RESOLUTION: Duration = 1500 * MS
+"""What a unicast peer may take to send us its first advert, when its first question for our MAC address was lost: ARP
+and neighbour discovery ask again after a second."""
+RESOLVE_PAUSE: Duration = 500 * MS
 PRIORITY_OWNER = 255
 PRIORITY_STOP = 0
 
@@ -93,14 +97,17 @@ class Router:
     """A virtual router's state: its phase, the stranger on its VRID, if one advertises, and until when one may come.
 
     `listens_until`: with `strangers: yield`, who begins to take part waits until then for a master to be heard.
+    `resolve_at`: when unicast peers are to be resolved (again); until `resolve_until`.
     """
 
     phase: Initialize | Backup | Master = Initialize()
     stranger: Stranger | None = None
     listens_until: Instant = NEVER
+    resolve_at: Instant = NEVER
+    resolve_until: Instant = NEVER
 
 
-Said = tuple[SendAdvert | Announce, ...]
+Said = tuple[SendAdvert | Announce | Resolve, ...]
 Step = tuple[Router, Said, tuple[Signal, ...]]
 
 
@@ -123,7 +130,7 @@ def due(router: Router) -> Instant:
             at = NEVER if silent else down_at
         case Master() as master:
             at = min(master.advertise_at, master.announce_at, master.again_at, master.disputed_until)
-    at = min(at, router.listens_until)
+    at = min(at, router.listens_until, router.resolve_at)
     return at if router.stranger is None else min(at, router.stranger.until)
 
 
@@ -135,7 +142,12 @@ def fit(rules: RouterRules, router: Router, now: Instant) -> Router:
     # the next advert of a stranger, who must not be deposed only because it was not heard yet.
     waits = rules.strangers is Strangers.YIELD and rules.priority != PRIORITY_OWNER
     down = master_down_interval(rules.priority, rules.version, rules.advert_interval)
-    return replace(router, phase=Backup(), listens_until=now + down if waits else NEVER)
+    router = replace(router, phase=Backup(), listens_until=now + down if waits else NEVER)
+    if not rules.unicast:
+        return router
+    # A unicast master's adverts wait in its kernel until that knows our MAC address. We help, and listen for longer.
+    listens = router.listens_until + RESOLUTION if waits else NEVER
+    return replace(router, listens_until=listens, resolve_at=now, resolve_until=now + RESOLUTION)
 
 
 def promoted(rules: RouterRules, router: Router, now: Instant) -> Step:
@@ -159,6 +171,11 @@ def demoted(router: Router) -> Router:
 def tick(rules: RouterRules, router: Router, now: Instant) -> Step:
     """`due` has come."""
     signals: list[Signal] = []
+    said: Said = ()
+    if now >= router.resolve_at:
+        at = now + RESOLVE_PAUSE
+        router = replace(router, resolve_at=at if at < router.resolve_until else NEVER)
+        said = (Resolve(rules.name),)
     if router.stranger is not None and now >= router.stranger.until:
         router = replace(router, stranger=None)
         signals.append(Signal.STRANGER_GONE)
@@ -168,12 +185,12 @@ def tick(rules: RouterRules, router: Router, now: Instant) -> Step:
     match router.phase:
         case Backup(down_at=down_at, silent=False) if now >= down_at:
             signals.append(Signal.OWNER_SILENT)
-            return replace(router, phase=Backup(silent=True)), (), tuple(signals)
+            return replace(router, phase=Backup(silent=True)), said, tuple(signals)
         case Master() as master:
-            router, said = _speak(rules, router, master, now)
-            return router, said, tuple(signals)
+            router, more = _speak(rules, router, master, now)
+            return router, said + more, tuple(signals)
         case Initialize() | Backup():
-            return router, (), tuple(signals)
+            return router, said, tuple(signals)
 
 
 def _speak(rules: RouterRules, router: Router, master: Master, now: Instant) -> tuple[Router, Said]:
@@ -259,7 +276,7 @@ def _heard_stranger(rules: RouterRules, router: Router, advert: AdvertReceived, 
                 return replace(router, stranger=stranger), (), (Signal.STRANGER_HEARD,)
             master = replace(master, advertise_at=now + rules.advert_interval, advertised_at=now)
             said = (SendAdvert(rules.name, rules.priority),)
-            return Router(master, stranger), said, (Signal.STRANGER_HEARD,)
+            return replace(router, phase=master, stranger=stranger), said, (Signal.STRANGER_HEARD,)
         case Initialize() | Backup() | Master():
             return replace(router, stranger=stranger), (), (Signal.STRANGER_HEARD,)
 

@@ -125,6 +125,10 @@ class Speaker(Protocol):
         """
         ...
 
+    def resolve(self, router: str) -> None:
+        """Send each unicast peer something that makes either kernel learn the other's MAC address."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FenceCommand:

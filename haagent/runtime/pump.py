@@ -41,6 +41,7 @@ from haagent.core.model import (
     Refused,
     RemoveAddresses,
     Resign,
+    Resolve,
     Resync,
     RoleChanged,
     Rules,
@@ -282,6 +283,8 @@ class Pump:
                 ports.kernel.extend(effect)
             case SendAdvert(router=router, priority=priority):
                 ports.speaker.advert(router, priority)
+            case Resolve(router):
+                ports.speaker.resolve(router)
             case Announce(router, refresh):
                 ports.speaker.announce(router, refresh=refresh)
             case Fence():

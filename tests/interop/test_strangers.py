@@ -7,6 +7,7 @@ two haagents answer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from haagent.lab.commands import now
 from haagent.lab.host import Host
 from haagent.lab.lab import Lab
 from haagent.lab.prober import Prober
-from haagent.lab.topology import vip4
+from haagent.lab.topology import Network, vip4
 from tests.interop.agent import SLACK, Agent, agents, one_agent
 from tests.interop.capture import Ear
 from tests.interop.conftest import MakeLab
@@ -252,3 +253,31 @@ def test_alarm_nobody_outside_deposes_the_owner(make_lab: MakeLab, request: pyte
         assert cluster.epoch() == 1
         answers(prober, owner.host, now())
         one_haagent(prober, outsider, request)
+
+
+def test_who_comes_back_deposes_nobody_whom_it_cannot_hear_yet(make_lab: MakeLab, request: pytest.FixtureRequest):
+    """A cable is pulled and plugged in again, and keepalived's ARP for us is lost while it was out.
+
+    keepalived's kernel asks again after a second, longer than three of our intervals. It is the better one, and speaks
+    all the time; each time we listen until we hear it.
+    """
+    quick = Dialect("", interval=100 * MS, unicast=True)
+    lab = make_lab(2)
+    outsider, here = lab.hosts
+    prober = probe(lab)
+    Keepalived(lab, outsider, here, quick, HIGHER)
+    _, agent = one_agent(lab, here, quick.router(here, outsider, priority=OURS, strangers="yield"), ttl="1s")
+    agent.wait("alarm: stranger web")
+    answers(prober, outsider, now())
+    for turn in range(1, 4):
+        cable = lab.link_down(here, Network.SERVICE)
+        agent.wait("BACKUP -> FAULT", count=turn)
+        time.sleep(1.5)
+        outsider.run(["ip", "neigh", "flush", "all"])
+        time.sleep(0.3)  # it asks for us now, and nobody hears it
+        cable.undo()
+        agent.wait("FAULT -> BACKUP", count=turn)
+        time.sleep(2.5)
+        assert agent.roles.count("MASTER") == 0, agent.process.output()
+    one_haagent(prober, outsider, request)
+    assert not prober.timeline().overlaps(vip4())

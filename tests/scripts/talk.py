@@ -41,6 +41,7 @@ from haagent.core.model import (
     Refused,
     RemoveAddresses,
     Resign,
+    Resolve,
     Resync,
     RoleChanged,
     Rules,
@@ -265,6 +266,8 @@ def line(effect: Effect) -> str:  # noqa: C901, PLR0912 - one case an effect
             return f"advert {router} {priority}"
         case Announce(router):
             return f"announce {router}"
+        case Resolve(router):
+            return f"resolve {router}"
         case Resync():
             return "resync"
         case Resign():

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -140,6 +141,23 @@ class Channel:
         return Packet(source, found[socket.IPV6_PKTINFO][:16], hops, pdu)
 
 
+@contextmanager
+def datagrams(spot: Spot, source: bytes) -> Generator[Callable[[bytes], None]]:
+    """Send empty datagrams from there to the discard port of whom one names. OSError: it cannot be sent."""
+    family = socket.AF_INET if spot.family == 4 else socket.AF_INET6
+    index = socket.if_nametoindex(spot.interface)
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as opened:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, spot.interface.encode() + b"\0")
+        opened.bind((to_text(source), 0) if spot.family == 4 else (to_text(source), 0, 0, index))
+
+        def send(to: bytes) -> None:
+            text = to_text(to)
+            opened.sendto(b"", (text, _DISCARD) if spot.family == 4 else (text, _DISCARD, 0, index))
+
+        yield send
+
+
+_DISCARD: Final = 9
 _INT = struct.Struct("=i")
 _MREQN = struct.Struct("=4s4si")
 _IN_PKTINFO = struct.Struct("=i4s4s")

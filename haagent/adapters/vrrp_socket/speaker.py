@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from haagent.adapters.vrrp_socket.announcer import Announcer
-from haagent.adapters.vrrp_socket.channel import Channel, Packet, Spot
+from haagent.adapters.vrrp_socket.channel import Channel, Packet, Spot, datagrams
 from haagent.adapters.vrrp_socket.outcomes import Outcomes
 from haagent.adapters.vrrp_socket.rejections import Rejections
 from haagent.core.model import AdvertReceived
@@ -31,8 +31,8 @@ class VrrpSpeaker:
     """The `Speaker` port. All methods belong to the event loop's thread.
 
     `rejected` counts what was refused, by (router, or interface where no router is meant; reason). `counters`:
-    opened, received, accepted, sent, no_source, announced, announce_stale, and send_<ERRNO>, open_<ERRNO>,
-    receive_<ERRNO>, announce_<ERRNO>.
+    opened, received, accepted, sent, no_source, announced, announce_stale, resolved, and send_<ERRNO>, open_<ERRNO>,
+    receive_<ERRNO>, announce_<ERRNO>, resolve_<ERRNO>.
     """
 
     def __init__(self, deliver: Deliver) -> None:
@@ -115,6 +115,21 @@ class VrrpSpeaker:
             self._announcer.refresh(router, wire.rules.addresses)
         else:
             self._announcer.announce(router, wire.rules.addresses, wire.announce_repeat)
+
+    def resolve(self, router: str) -> None:
+        """Send each unicast peer an empty datagram to its discard port (RFC 863), for which the kernel resolves it."""
+        wire = self._routers.get(router)
+        source = None if wire is None else self._source(wire)
+        if wire is None or source is None:
+            return
+        try:
+            with datagrams(_spot(wire), source) as opened:
+                for peer in wire.peers:
+                    opened(peer)
+        except OSError as error:
+            self.counters[f"resolve_{errno.errorcode.get(error.errno or 0, error.errno)}"] += 1
+        else:
+            self.counters["resolved"] += 1
 
     def overflowed(self) -> dict[Spot, int]:
         """How many packets the kernel dropped before we could read them, by socket, since it was opened."""

@@ -144,6 +144,7 @@ def test_everything_that_can_be_said():
         ),
         source=packed("fe80::1"),
         announce_refresh=300 * S,
+        unicast=True,
     )
     db = RouterRules(
         name="db",

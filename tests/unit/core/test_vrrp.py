@@ -12,7 +12,7 @@ from itertools import pairwise, product
 import pytest
 
 from haagent.core import vrrp
-from haagent.core.model import Announce, SendAdvert, Strangers
+from haagent.core.model import Announce, Resolve, SendAdvert, Strangers
 from haagent.core.units import MS, NEVER, S
 from haagent.core.vrrp import Backup, By, Initialize, Master, Router, Signal, Stranger
 from tests.unit.core.values import STRANGER, A, B, advert, router
@@ -71,6 +71,30 @@ def test_initialize_to_backup_whatever_the_priority():
 @pytest.mark.parametrize("before", [Router(Backup(5 * S)), MASTER], ids=["backup", "master"])
 def test_a_router_that_takes_part_is_not_begun_again(before: Router):
     assert vrrp.fit(YIELD, before, 0) == before
+
+
+def test_who_begins_resolves_its_unicast_peers_and_listens_for_as_long_as_that_may_take():
+    """A master's adverts wait until its kernel knows our MAC address, and its first question may have been lost."""
+    rules = router(strangers=Strangers.YIELD, unicast=True, advert_interval=100 * MS)
+    listening = vrrp.fit(rules, Router(), 1 * S)
+    down = vrrp.master_down_interval(100, 3, 100 * MS)
+    assert listening.listens_until == 1 * S + down + vrrp.RESOLUTION
+    assert vrrp.RESOLUTION > 1 * S, "when the kernel asks again"
+    told: list[tuple[int, vrrp.Said, tuple[Signal, ...]]] = []
+    while (at := vrrp.due(listening)) != NEVER:
+        listening, said, signals = vrrp.tick(rules, listening, at)
+        told.append((at, said, signals))
+    resolve = (Resolve("vr"),)
+    assert told == [
+        (1 * S, resolve, ()),
+        (1500 * MS, resolve, ()),
+        (2 * S, resolve, ()),
+        (2500 * MS + down, (), (Signal.LISTENED,)),
+    ]
+
+
+def test_who_begins_resolves_also_where_nobody_is_waited_for():
+    assert vrrp.tick(router(unicast=True), vrrp.fit(router(unicast=True), Router(), 0), 0)[1] == (Resolve("vr"),)
 
 
 @pytest.mark.parametrize("priority, until", [(100, 4 * S + 156 * S // 256), (255, NEVER)])

@@ -32,6 +32,7 @@ from haagent.core.model import (
     Look,
     RemoveAddresses,
     Resign,
+    Resolve,
     Resync,
     Role,
     RoleChanged,
@@ -160,6 +161,9 @@ class Voice:
     def announce(self, router: str, *, refresh: bool) -> None:
         self._note(("announce", router, refresh))
 
+    def resolve(self, router: str) -> None:
+        self._note(("resolve", router))
+
 
 class Clock:
     """Goes on by a millisecond whenever it is read."""
@@ -195,6 +199,7 @@ def test_effects_are_performed_in_their_order_the_kernels_first():
         ExtendAddresses(5),
         SendAdvert("web", 0),
         Announce("web", refresh=True),
+        Resolve("web"),
         fence,
         RoleChanged("web", Role.INIT, Role.BACKUP, "why", 0),
         Alarm("kind", "subject", "detail", True),
@@ -218,6 +223,7 @@ def test_effects_are_performed_in_their_order_the_kernels_first():
         "resync",
         ("advert", "web", 0),
         ("announce", "web", True),
+        ("resolve", "web"),
         fence,
         "changed",
         ("arm", NEVER),
