@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from haagent import __version__
@@ -14,6 +15,7 @@ from haagent.config.build import EtcdSettings as EtcdKeys
 from haagent.config.load import Invalid, Loaded
 from haagent.config.read import read, read_etcd
 from haagent.core.units import S
+from haagent.onhost import look
 from haagent.runtime.ports import Deliver
 
 
@@ -35,6 +37,10 @@ def prepare(path: Path) -> Loaded | Invalid:
                 found(loaded.config)
             except CredentialsError as error:
                 return Invalid((f"{path.name}: {section}.{error}",))
+        errors, warnings = look(loaded.config)
+        if errors:
+            return Invalid(tuple(f"{path.name}: {line}" for line in errors))
+        return replace(loaded, warnings=(*loaded.warnings, *(f"{path.name}: {line}" for line in warnings)))
     return loaded
 
 

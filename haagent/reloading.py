@@ -11,6 +11,7 @@ from haagent.api.control import Reading
 from haagent.config.build import Config
 from haagent.config.changes import difference, needs_restart
 from haagent.config.load import Invalid
+from haagent.onhost import refused
 from haagent.prepare import prepare
 from haagent.runtime.outer import Manager
 
@@ -86,6 +87,9 @@ class Reloads:
             why = f"a restart is needed to change {', '.join(fixed)}"
             _LOG.error("reload refused, nothing changed: %s", why)
             return Reading(True, (why, *loaded.warnings))
+        if why := await asyncio.to_thread(refused, old, new):
+            _LOG.error("reload refused, nothing changed: %s", "; ".join(why))
+            return Reading(True, (*why, *loaded.warnings))
         if self._ended:
             return Reading(True, ("the agent stops",))
         refreshed = await self._subject.refresh(new)

@@ -5,6 +5,7 @@ The client's prober sees each address all the time: what is kept must not miss a
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from haagent.core.units import MS, S
-from haagent.lab.cluster import Cluster, web_router
+from haagent.lab.cluster import ROOT, Cluster, web_router
 from haagent.lab.commands import now
 from haagent.lab.lab import Lab
 from haagent.lab.scenarios import Rehearsal
@@ -262,3 +263,43 @@ def test_the_owners_link_goes_down_and_up(office: Office, by: str, measure: Meas
     assert answering(office.prober, KEPT) == first.node
     assert office.cluster.epoch() == office.epoch + 1
     one_owner(office.story, office.prober, office.since)
+
+
+def test_a_reload_that_this_host_cannot_fulfil_is_refused_and_costs_nobody_the_group(office: Office) -> None:
+    """An absent interface, a source that is no address of the host: on all nodes it would take the group down."""
+    office.begin()
+    for changes, why in (
+        ({"interface": "eth9"}, "web: interface eth9 does not exist on this host"),
+        (
+            {"unicast_peers": ["10.77.0.9"], "unicast_source": "10.77.0.8"},
+            "web: unicast_source 10.77.0.8 is not an address of this host",
+        ),
+    ):
+        for host in office.lab.hosts:
+            office.story.forget()
+            office.cluster.reload(host, virtual_routers=[web_router(**changes)])
+            office.story.wait(rf"^reload refused, nothing changed: {why}", host.name)
+            path = str(office.cluster.config(host))
+            check = host.run(["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "haagent", "check", "-c", path])
+            assert why in check.stderr
+    office.kept()
+    office.reload(virtual_routers=[web_router()])
+    one_owner(office.story, office.prober, office.since)
+
+
+def test_an_absent_interface_keeps_no_other_change_from_being_applied(office: Office) -> None:
+    """What this host never had is not lost by a reload: it starts with it, and takes in what else is new."""
+    office.begin()
+    there = [web_router(), web_router(name="db", vrid=52, interface="eth9", addresses=[f"{ADDED}/24"])]
+    (host, *_) = others(office.cluster, office.owner)
+    agent = office.cluster.agents[host.name]
+    agent.stop()
+    office.story.forget()
+    office.cluster.differences.setdefault(host.name, {})["virtual_routers"] = there
+    office.cluster.start([host])
+    office.story.wait("db: interface eth9 does not exist on this host", host.name)
+    there[0] = web_router(priority=120)
+    office.cluster.reload(host, virtual_routers=there)
+    office.story.wait("^reload: changed web", host.name)
+    office.kept()
+    office.reload(host.name, virtual_routers=[web_router()])

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from haagent.adapters.netlink import Survey, survey
 from haagent.core.model import AddressesInstalled, AddressesRemoved, HostAddresses, KernelFailed
 from haagent.core.units import MS, S
 from tests.integration.kernel import Bench, Lag, bench, on_bench, shown, tagged, until_true, vip, vips
@@ -259,13 +260,15 @@ def test_what_others_configure_is_told_wherever_it_is_until_it_goes():
     Neighbour("eth1", "far")
 
     async def main() -> None:
-        async with bench(addresses={"g": (vip("10.9.0.100"), vip("2001:db8::1"))}, sources=[SOURCE]) as b:
+        group = vip("10.9.0.100"), vip("2001:db8::1"), vip("fe80::100/64")
+        async with bench(addresses={"g": group}, sources=[SOURCE]) as b:
             assert b.host() == HostAddresses((), frozenset({SOURCE}))
             await b.installed("g", vip("10.9.0.100"), vip("2001:db8::1"))
             for line in (
                 "ip address add 10.9.0.100/24 dev eth1",
                 "ip address add 10.9.0.100/32 dev lo",
                 "ip address add 2001:db8::1/128 dev lo",
+                "ip address add fe80::100/64 dev eth1 nodad",  # on another link, so another one
                 "ip address add 10.9.0.1/32 dev lo",
             ):
                 await asyncio.to_thread(sh, line)
@@ -327,3 +330,23 @@ def test_every_removal_is_logged_with_its_reason():
         "removed 10.9.0.101 on eth0: g is not held here",
         "removed 10.9.0.101 on eth0: the lease is over",
     ]
+
+
+@in_namespace
+def test_a_survey_says_what_a_configuration_cannot_have_here():
+    """As `haagent check` and the start ask: what is ours is not foreign, and an own address beside is enough."""
+    Neighbour("eth0", "peer")
+    sh("ip address add 10.9.0.100/24 dev eth0")
+    wanted = frozenset({"eth0", "eth9"}), {"g": (vip("10.9.0.100"), vip("10.9.0.101"))}, frozenset({SOURCE})
+
+    async def main() -> None:
+        async with bench() as b:
+            await b.installed("g", vip("10.9.0.101"))
+            foreign = HostAddresses((vip("10.9.0.100/24"),), frozenset({SOURCE}))
+            only = {"eth0": frozenset({vip("10.9.0.100").address}), "eth9": frozenset[bytes]()}
+            assert survey(*wanted) == Survey(frozenset({"eth9"}), foreign, only)
+            sh("ip address add 10.9.0.1/24 dev eth0")
+            foreign = HostAddresses((vip("10.9.0.100/24"),), frozenset())
+            assert survey(*wanted) == Survey(frozenset({"eth9"}), foreign, {"eth9": frozenset()})
+
+    asyncio.run(main())

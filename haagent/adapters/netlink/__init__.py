@@ -17,6 +17,6 @@ The default prefix, /32, has no such company.
 """
 
 from haagent.adapters.netlink.adapter import NetlinkKernel
-from haagent.adapters.netlink.census import configured, held
+from haagent.adapters.netlink.census import Survey, configured, held, survey
 
-__all__ = ["NetlinkKernel", "configured", "held"]
+__all__ = ["NetlinkKernel", "Survey", "configured", "held", "survey"]

@@ -177,6 +177,8 @@ class Ledger:
             held = self._held.get(index, {})
             present |= {each for each in self._sources & held.keys() if any(h.usable for h in held[each].values())}
             for address in self._virtual & held.keys():
+                if address[:2] == b"\xfe\x80" and Place(link.name, address) not in self._own:
+                    continue  # link-local: elsewhere it is another address
                 others = (each for each in held[address].values() if not self._is_mine(each))
                 foreign += [VirtualAddress(address, each.prefix, link.name) for each in others]
         return HostAddresses(

@@ -18,8 +18,8 @@ node: n1
 cluster: prod
 etcd: {endpoints: [http://10.0.0.1:2379]}
 virtual_routers:
-  - {name: web, vrid: 51, interface: eth0, addresses: [10.0.0.100/24]}
-  - {name: db, vrid: 52, interface: eth0, addresses: [10.0.0.101/24]}
+  - {name: web, vrid: 51, interface: lo, addresses: [10.0.0.100/24]}
+  - {name: db, vrid: 52, interface: lo, addresses: [10.0.0.101/24]}
 groups:
   - {name: site, routers: [web, db]}
 """
