@@ -23,7 +23,7 @@ from haagent.adapters.etcd.store import EtcdStore
 from haagent.adapters.fencing import ExecFencer
 from haagent.adapters.host import HostLock, TakenError, identity, incarnation, index_of, machine, missing_capabilities
 from haagent.adapters.neighbours import Neighbours
-from haagent.adapters.netlink import NetlinkKernel
+from haagent.adapters.netlink import NetlinkKernel, Resets
 from haagent.adapters.systemd import ServiceManager
 from haagent.adapters.vrrp_socket import VrrpSpeaker
 from haagent.adapters.wallclock import WallClock
@@ -41,6 +41,7 @@ from haagent.core.model import (
     Rules,
     RulesChanged,
     StopRequested,
+    VirtualAddress,
 )
 from haagent.core.node import Node
 from haagent.core.states import Following
@@ -163,7 +164,7 @@ class _Agent:
             if self.network is not None:
                 await self.network.close()
             await self.fencer.close()
-            await self.netlink.close()
+            await asyncio.gather(self.netlink.close(), self._resets.close())
             self.gate.leave()
 
     def _make_ports(self) -> None:
@@ -172,6 +173,7 @@ class _Agent:
         self.store = EtcdStore(etcd_settings(self._config), deliver)
         self.speaker = VrrpSpeaker(deliver)
         self.netlink = NetlinkKernel(self._heard_of_kernel)
+        self._resets = Resets()
         self.neighbours = Neighbours(deliver)
         self.fencer = ExecFencer(deliver, self._config.cluster, self._config.node)
         self.network = peers_of(self._config, self._identity["incarnation"], deliver)
@@ -254,7 +256,12 @@ class _Agent:
                 self._protect(self._node.rules)  # it is there anew, without what guarded it
             self.speaker.addresses(event.name, event.v4, event.v6)
             self.neighbours.refresh(event.name)
+        left: tuple[VirtualAddress, ...] = ()
+        if isinstance(event, AddressesRemoved) and event.group in self._config.resets:
+            left = scope(self._node.rules)[1].get(event.group, ())
         self._pump.deliver(event)
+        if left:  # only now: it never delays a release
+            self._resets.ask(each.address for each in left)
 
     def _spoken(self, rules: Rules) -> list[RouterWire]:
         """How each router of the node's rules speaks; those being given up speak as they did."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from haagent.adapters.netlink import Survey, survey
+from haagent.adapters.netlink import Survey, can_reset, survey
 from haagent.config.build import Config
 from haagent.core.fitness import text, used
 from haagent.core.model import GroupRules
@@ -63,6 +63,11 @@ def _errors(config: Config, found: Survey) -> Iterator[str]:
 
 
 def _warnings(config: Config, found: Survey) -> Iterator[str]:
+    if config.resets and not can_reset():
+        yield (
+            f"{', '.join(sorted(config.resets))}: on_release: reset_connections has no effect: "
+            "this kernel is built without CONFIG_INET_DIAG_DESTROY"
+        )
     for group in config.groups:
         for name in sorted(used(group) & found.absent):
             yield f"{group.name}: interface {name} does not exist on this host"

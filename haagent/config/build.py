@@ -19,7 +19,7 @@ from haagent.config.schema import (
 from haagent.core.model import GroupRules, RouterRules, Rules, VirtualAddress
 from haagent.core.planned import NEVER_DAMPED, Damping
 from haagent.core.units import Duration
-from haagent.runtime.ports import FenceCommand, GateKind, RouterWire
+from haagent.runtime.ports import FenceCommand, GateKind, OnRelease, RouterWire
 from haagent.runtime.windows import Window
 from haagent.wire.vrrp import fit_password
 
@@ -96,7 +96,7 @@ class LogSettings:
 class Config:
     """A whole configuration: what of it the core goes by is `rules`. `http`: where it is served; None: nowhere.
 
-    `windows`: the times of failback, by group.
+    `windows`: the times of failback, by group. `resets`: the groups whose connections are reset when they leave.
     """
 
     node: str
@@ -106,6 +106,7 @@ class Config:
     routers: tuple[RouterWire, ...]
     groups: tuple[GroupRules, ...]
     windows: Mapping[str, tuple[Window, ...]]
+    resets: frozenset[str]
     gate: GateKind
     watchdog: str | None
     fencing: FenceCommand | None
@@ -157,6 +158,7 @@ def build(file: FileKeys, hostname: str) -> Config:
         routers=tuple(routers.values()),
         groups=(*synced, *alone),
         windows={keys.name: tuple(keys.failback_window) for keys in owned if keys.failback_window},
+        resets=frozenset(keys.name for keys in owned if keys.on_release is OnRelease.RESET_CONNECTIONS),
         gate=file.fence.gate,
         watchdog=file.fence.watchdog,
         fencing=None if file.fence.exec is None else _fencing(file.fence.exec),

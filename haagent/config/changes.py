@@ -43,6 +43,8 @@ def difference(old: Config, new: Config) -> str:
     told = [f"{what} {', '.join(names)}" for what, names in parts.items() if names]
     if old.windows != new.windows:
         told.append("failback_window")
+    if old.resets != new.resets:
+        told.append("on_release")
     if old.lease != new.lease:
         told.append("lease")
     if old.etcd != new.etcd:

@@ -45,7 +45,7 @@ from haagent.config.values import (
 from haagent.core.host import Passing
 from haagent.core.model import Strangers, Unreachable
 from haagent.core.units import MS, Duration, S
-from haagent.runtime.ports import Checksum, GateKind
+from haagent.runtime.ports import Checksum, GateKind, OnRelease
 from haagent.runtime.windows import Window
 
 
@@ -141,6 +141,7 @@ class _Owned(_Section):
     min_hold: Annotated[Duration, Span(0, HOUR)] = 0
     damping: Annotated[DampingKeys | None, BeforeValidator(_given)] = None
     on_unreachable: Annotated[Unreachable, Choice(tuple(Unreachable), Unreachable)] = Unreachable.ALARM
+    on_release: Annotated[OnRelease, Choice(tuple(OnRelease), OnRelease)] = OnRelease.NOTHING
 
     @property
     def fails_back(self) -> Failback:

@@ -40,6 +40,13 @@ class GateKind(StrEnum):
     NONE = "none"
 
 
+class OnRelease(StrEnum):
+    """What becomes of established TCP connections on addresses that leave this host."""
+
+    NOTHING = "nothing"
+    RESET_CONNECTIONS = "reset_connections"
+
+
 class Checksum(StrEnum):
     """Which of the three checksums of VRRPv3 over IPv4 that exist in the field our adverts carry."""
 

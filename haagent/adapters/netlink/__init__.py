@@ -18,5 +18,6 @@ The default prefix, /32, has no such company.
 
 from haagent.adapters.netlink.adapter import NetlinkKernel
 from haagent.adapters.netlink.census import Survey, configured, held, survey
+from haagent.adapters.netlink.sockets import Resets, can_reset
 
-__all__ = ["NetlinkKernel", "Survey", "configured", "held", "survey"]
+__all__ = ["NetlinkKernel", "Resets", "Survey", "can_reset", "configured", "held", "survey"]
