@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from haagent.adapters.netlink import Survey, can_reset, survey
 from haagent.config.build import Config
 from haagent.core.fitness import text, used
-from haagent.core.model import GroupRules
+from haagent.core.host import Passing
+from haagent.core.model import GroupRules, VirtualAddress
 
 
 def look(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -52,14 +53,12 @@ def _lost(before: GroupRules | None, after: GroupRules, found: Survey) -> Iterat
 
 def _errors(config: Config, found: Survey) -> Iterator[str]:
     """An address that this host is reached by would be silent while another node owns it."""
-    for group in config.groups:
-        for router in group.routers:
-            for each in router.addresses:
-                if each.address in found.only.get(each.interface, ()):
-                    yield (
-                        f"{router.name}: {text(each.address)} is the only IPv4 address of {each.interface} here: give "
-                        "this host another one, as it is silent by this one while another node owns the group"
-                    )
+    for each in _silenced(config):
+        if each.address in found.only.get(each.interface, ()):
+            yield (
+                f"{text(each.address)} is the only IPv4 address of {each.interface} here: give this host another one, "
+                "as it is silent by this one while another node owns the group"
+            )
 
 
 def _warnings(config: Config, found: Survey) -> Iterator[str]:
@@ -74,11 +73,18 @@ def _warnings(config: Config, found: Survey) -> Iterator[str]:
         for router in group.routers:
             if router.source is not None and router.source in found.host.missing:
                 yield f"{router.name}: {_no_source(router.source)}"
-    for each in found.host.foreign:
+    silenced = {each.address for each in _silenced(config)}
+    for each in (one for one in found.host.foreign if one.address in silenced):
         yield (
             f"{text(each.address)} is configured on {each.interface}, not by haagent: "
             "it is left there, and this host is silent by it while another node owns the group"
         )
+
+
+def _silenced(config: Config) -> Iterator[VirtualAddress]:
+    """The addresses that this host must not answer for without the lease."""
+    every = (address for group in config.groups for router in group.routers for address in router.addresses)
+    return (address for address in every if address.without_lease is Passing.NOTHING)
 
 
 def _no_source(source: bytes) -> str:
