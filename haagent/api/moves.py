@@ -76,9 +76,8 @@ class Follower:
         move = await self._kernels(before, after, lives)
         if move.verified or move.known:
             found = await self._reach(move)
-            if found.answers in (status_pb2.NO, status_pb2.PENDING):
-                move.verified, move.known = False, ""
-                move.unreachable = found.detail or "its addresses have not answered the other nodes yet"
+            if found.answers == status_pb2.NO:
+                move.verified, move.known, move.unreachable = False, "", found.detail
         return move
 
     async def _reach(self, move: control_pb2.Move) -> Reach:

@@ -10,7 +10,7 @@ Values and the time go in, questions and verdicts come out: no sockets here (`ha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
@@ -106,8 +106,15 @@ class Reached:
             place = entry.target.address.interface, entry.target.address.address
             self._by_place.setdefault(place, []).append(entry)
 
-    def begin(self, now: Instant, most: int) -> list[Target]:
-        """Those whose next round begins now, `most` at once, in turn. The round before it is over."""
+    def begin(self, now: Instant, most: int, new: int = 0) -> list[Target]:
+        """Those whose next round begins now, `most` at once, in turn. The round before it is over.
+
+        Of those that were never asked in their owner's epoch, so many as `new` come first, beside the others.
+        """
+        found = self._some(now, new, lambda entry: entry.round is None)
+        return found + self._some(now, most, lambda entry: now >= entry.next_at)
+
+    def _some(self, now: Instant, most: int, due: Callable[[_Entry], bool]) -> list[Target]:
         found: list[Target] = []
         for _ in range(len(self._queue)):
             if len(found) == most:
@@ -115,7 +122,7 @@ class Reached:
             key = self._queue[0]
             self._queue.rotate(-1)
             entry = self._entries[key]
-            if now < entry.next_at:
+            if not due(entry):
                 continue
             if entry.round is not None:
                 _conclude(entry, entry.round, now)

@@ -5,8 +5,9 @@ solicitation, then an ICMP echo request to the MAC address that answered), and a
 replies, neighbour advertisements and echo replies. So this host's routes, its neighbour table and an address that
 somebody configured here by hand cannot answer in the owner's place. `haagent.runtime.reached` judges what comes back.
 
-Bounded: at most `AT_ONCE` addresses are asked in `STEP`, the others wait their turn; at most `BITE` frames are read in
-one go, with a pause after that many. Nothing of what comes in is kept but the judged rounds.
+Bounded: in a `STEP`, `AT_ONCE` addresses at the most are asked for, and `NEW` that have another owner than before; the
+others wait their turn. At most `BITE` frames are read in one go, with a pause after that many. Nothing of what comes in
+is kept but the judged rounds.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from haagent.wire.ethernet import ETHERTYPE_ARP
 STEP: Final = SOON / S
 """Seconds between two looks at what is to be asked."""
 AT_ONCE: Final = 20
+NEW: Final = 100
+"""After many groups moved at once, each is asked for within a second or so."""
 BITE: Final = 64
 Sources = Mapping[str, tuple[bytes | None, bytes | None]]
 """By interface: this host's own packed IPv4 and link-local IPv6 address there; None: it has none."""
@@ -95,7 +98,7 @@ class Asker:
         self._reached.follow(targets)
         self._open_just({one.address.interface for one in targets})
         now = self._clock()
-        for target in self._reached.begin(now, AT_ONCE):
+        for target in self._reached.begin(now, AT_ONCE, NEW):
             self._ask(target, sources)
         verdicts = self._reached.verdicts(now)
         if verdicts != self.verdicts:

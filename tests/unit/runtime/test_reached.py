@@ -153,6 +153,16 @@ def test_many_addresses_take_turns():
     assert reached.begin(6 * MS, 10) == [], "each has had its turn"
 
 
+def test_what_has_a_new_owner_goes_first():
+    addresses = [VirtualAddress(ip_address(f"10.0.1.{last}").packed, 24, "eth0") for last in range(50)]
+    reached = following(*(target(each) for each in addresses))
+    reached.begin(0, 50)
+    reached.follow([target(each, epoch=8 if each in addresses[40:] else 7) for each in addresses])
+    asked = reached.begin(OFTEN, 2, new=10)
+    assert {one.address for one in asked[:10]} == set(addresses[40:])
+    assert len(asked) == 12
+
+
 def test_a_late_echo_of_an_earlier_round_changes_nothing():
     reached = following()
     reached.begin(0, ALL)
