@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -302,4 +302,5 @@ def _gate(gate: Gates | NoGate) -> GateState:
     dropped: Mapping[str, int] = {}
     with contextlib.suppress(GateFailedError):
         dropped = gate.counters()
-    return GateState("+".join(gate.holding), gate.owned, dropped, gate.kept_by, dict(gate.failed), dict(gate.rebuilt))
+    state = GateState("+".join(gate.holding), gate.owned, dropped, gate.kept_by, dict(gate.failed), dict(gate.rebuilt))
+    return replace(state, uncovered=tuple(sorted(gate.uncovered)))

@@ -104,6 +104,10 @@ def _gate(status: Status) -> Iterator[Finding]:
     if gate.owned and not gate.kept_by:
         text = "nobody keeps the gate's tables owned when this agent dies: whoever flushes nftables then opens them"
         yield _warning("gate", text, "the log says why the keeper does not run")
+    if gate.uncovered:
+        names = ", ".join(gate.uncovered[:10])
+        text = f"the eBPF gate is not on {names}: an agent that hangs or dies answers there until the lifetimes end"
+        yield _warning("gate", text, "fence.gate: auto: the nftables gate holds on every interface")
     for kind, why in sorted(gate.failed.items()):
         text = f"the {kind} gate does not hold ({why}): {gate.kind.replace('+', ' and ')} holds alone"
         yield _warning("gate", text, "give the agent what it needs for it, or name one kind in fence.gate")

@@ -64,6 +64,7 @@ class GateState:
     """What keeps the lease in the kernel: nft, bpf, nft+bpf, none; whether nobody else can change it; what it dropped.
 
     `kept_by`: who keeps it so when this process dies. By kind: why it `failed`, how often it was `rebuilt`.
+    `uncovered`: interfaces of this host on which no gate ends what it answers.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class GateState:
     kept_by: str = ""
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
     rebuilt: Mapping[str, int] = field(default_factory=dict[str, int])
+    uncovered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def node_status(node: Node, around: Around) -> status_pb2.NodeStatus:
             kept_by=gate.kept_by,
             failed=gate.failed,
             rebuilt=gate.rebuilt,
+            uncovered=gate.uncovered,
         ),
         alarms=[
             status_pb2.Alarm(kind=one.kind, subject=one.subject, detail=one.detail, since_wall_ns=one.since.wall)

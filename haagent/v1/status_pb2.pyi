@@ -124,7 +124,7 @@ class FailsafeStatus(_message.Message):
     def __init__(self, off_because: _Optional[str] = ..., active: _Optional[bool] = ..., since_wall_ns: _Optional[int] = ..., left_ns: _Optional[int] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GateStatus(_message.Message):
-    __slots__ = ("kind", "owned", "dropped", "kept_by", "failed", "rebuilt")
+    __slots__ = ("kind", "owned", "dropped", "kept_by", "failed", "rebuilt", "uncovered")
     class DroppedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -152,13 +152,15 @@ class GateStatus(_message.Message):
     KEPT_BY_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     REBUILT_FIELD_NUMBER: _ClassVar[int]
+    UNCOVERED_FIELD_NUMBER: _ClassVar[int]
     kind: str
     owned: bool
     dropped: _containers.ScalarMap[str, int]
     kept_by: str
     failed: _containers.ScalarMap[str, str]
     rebuilt: _containers.ScalarMap[str, int]
-    def __init__(self, kind: _Optional[str] = ..., owned: _Optional[bool] = ..., dropped: _Optional[_Mapping[str, int]] = ..., kept_by: _Optional[str] = ..., failed: _Optional[_Mapping[str, str]] = ..., rebuilt: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    uncovered: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., owned: _Optional[bool] = ..., dropped: _Optional[_Mapping[str, int]] = ..., kept_by: _Optional[str] = ..., failed: _Optional[_Mapping[str, str]] = ..., rebuilt: _Optional[_Mapping[str, int]] = ..., uncovered: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EtcdStatus(_message.Message):
     __slots__ = ("reachable", "cluster", "revision", "members", "revisions_a_day", "compaction", "uncompacted")

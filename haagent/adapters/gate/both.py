@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import select
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
@@ -19,7 +20,7 @@ from haagent.adapters.gate.keeper import Keeper
 from haagent.adapters.gate.nft import NftGate
 from haagent.core.model import VirtualAddress
 from haagent.core.units import Instant
-from haagent.runtime.ports import Gate, GateClosedError, GateFailedError
+from haagent.runtime.ports import Gate, GateClosedError, GateFailedError, GateKind
 
 _LOG: Final = logging.getLogger("haagent.gate")
 
@@ -71,6 +72,13 @@ class Gates:
     def interfaces(self) -> frozenset[str]:
         """Where the eBPF gate is: it has none that is for all."""
         return frozenset[str]().union(*(part.interfaces for part in self._parts.values() if isinstance(part, BpfGate)))
+
+    @property
+    def uncovered(self) -> frozenset[str]:
+        """The host's interfaces on which nothing ends what it answers, if the eBPF gate holds alone."""
+        if tuple(self._parts) != (GateKind.BPF,):
+            return frozenset()
+        return frozenset(name for _, name in socket.if_nameindex()) - self.interfaces - {"lo"}
 
     @property
     def owned(self) -> bool:

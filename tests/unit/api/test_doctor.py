@@ -74,6 +74,11 @@ def behind(shown: pb.Status) -> None:
         (lambda at: setattr(at.self.gate, "kind", "none"), "wrong gate: without a gate, an agent that hangs or dies"),
         (lambda at: setattr(at.self.gate, "owned", False), "warning gate: this kernel (before 6.9) lets others flush"),
         (lambda at: setattr(at.self.gate, "kept_by", ""), "warning gate: nobody keeps the gate's tables owned when"),
+        (lambda at: at.self.gate.uncovered.append("eth1"), "warning gate: the eBPF gate is not on eth1: an agent that"),
+        (
+            lambda at: setattr(at.groups[0], "answers", pb.NO),
+            "wrong web: n1 owns it, but",
+        ),
         (lambda at: at.self.gate.failed.update(bpf="EPERM"), "warning gate: the bpf gate does not hold (EPERM)"),
         (lambda at: at.self.gate.rebuilt.update(bpf=2), "warning gate: somebody took the bpf gate away, 2 times"),
         (
