@@ -51,8 +51,11 @@ def test_trials_by_seed_pass_and_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind, peers", [(Kind.STOP, Peers.NONE), (Kind.KILL, Peers.LONG)])
 def test_without_a_gate_the_verdict_is_two_answerers(kind: Kind, peers: Peers) -> None:
-    """The deliberate hole: the owner's process does not run, and nothing in the kernel ends its addresses in time."""
-    with Stage(ttl=1 * S, gate="none", peers=peers) as holed:
+    """The deliberate hole: the owner's process does not run, and nothing in the kernel ends its addresses in time.
+
+    Their lifetime, in whole seconds, does not: it is far longer than such a ttl.
+    """
+    with Stage(ttl=QUICK, gate="none", peers=peers) as holed:
         trial = holed.run([Action(kind, Role.OWNER, 300 * MS, 3 * S)])
     assert trial.verdict.most == 2
     assert any("2 nodes answered at once" in failure for failure in trial.verdict.failures)

@@ -15,7 +15,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 @pytest.mark.parametrize("gate, exit_code", [("nft", 0), ("none", 1)])
 def test_an_owner_that_is_killed_or_stopped(tmp_path: Path, gate: str, exit_code: int) -> None:
-    argv = ["--variant", "one interface", "--trials", "2", "--gate", gate, "--out", str(tmp_path / "out.json")]
+    # An address's lifetime, in whole seconds, is far longer than such a ttl.
+    argv = [
+        "--variant",
+        "one interface",
+        "--trials",
+        "2",
+        "--ttl",
+        "300ms",
+        "--gate",
+        gate,
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
     done = CliRunner().invoke(main, argv)
     assert done.exit_code == exit_code, done.output
     (row,) = json.loads((tmp_path / "out.json").read_text())
