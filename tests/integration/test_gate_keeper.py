@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 PATIENCE = 2
 ADDRESSES = ("10.0.0.100", "fd00::100")
-RELOADS = ("flush ruleset", "delete table netdev haagent")
+RELOADS = ("flush ruleset", *(f"delete table {family} haagent" for family in ("netdev", "inet", "arp")))
 
 
 def held_by(seconds: float, *, patience: int = PATIENCE) -> list[str]:
@@ -150,7 +150,7 @@ def test_a_keeper_that_nobody_needs_ends_and_leaves_the_table():
     assert there()
 
     def gone() -> bool:
-        nft(RELOADS[1])
+        nft(RELOADS[0])
         return not there()
 
     until(gone)  # nobody owns it any more, once the kernel has ended the socket of a process that is gone
