@@ -41,7 +41,7 @@ _ADVICE: Final = {
     "switchover-waits": "see to the target; the move is made as soon as it can be",
     "damped": "look for what makes it flap",
     "fencing": "see to that node by hand: what it held has no owner until that is confirmed",
-    "waits-for-promises": "wait, or see OPERATING (Failsafe) for how to end it if that owner is certainly off",
+    "waits-for-promises": "wait; if that owner is certainly off: haagentctl failover GROUP --i-know-it-is-dead",
     "unreadable": "somebody else writes there; delete the key that is named",
 }
 _SAID: Final = frozenset({"paused", "failsafe", "failsafe-missing", "unreachable"})

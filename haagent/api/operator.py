@@ -85,7 +85,7 @@ class Operator:
 
     async def failover(self, request: control_pb2.FailoverRequest) -> Outcome:
         """A group goes to a node although its owner can not be asked."""
-        wish = Wish(group=request.group, to=request.to, by=request.by)
+        wish = Wish(group=request.group, to=request.to, by=request.by, dead=request.dead)
         return await self._transfer(planning.failover, wish, request.wait_ms, owner_lives=False)
 
     async def _transfer(

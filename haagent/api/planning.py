@@ -13,6 +13,7 @@ from haagent.core.claims import PREEMPT
 from haagent.core.records import (
     ORDERS,
     Guard,
+    HistoryEntry,
     Intent,
     Key,
     Kind,
@@ -106,6 +107,7 @@ class Wish:
     expires: Wall = 0
     from_epoch: int = 0
     force: bool = False
+    dead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +187,31 @@ def failover(at: Scene, wish: Wish) -> Transfer | Refusal:
     owner = at.owner(group)
     if record is not None and owner and _renews(at, record):
         return Refusal("owner-alive", f"{owner} owns {group} and renews its lease; use switchover")
-    if isinstance(to := _target(at, group, wish, owner), Refusal):
+    # A host that was made again has the old one's name, and may take what that one left.
+    named = "" if wish.dead and record is not None and _made_again(at, record) else owner
+    if isinstance(to := _target(at, group, wish, named), Refusal):
         return to
     epoch = record.epoch if record is not None else 0
-    return _transfer(at, group, owner, Intent(to, epoch, _by(wish.by), 0, at.wall + LINGERS))
+    transfer = _transfer(at, group, owner, Intent(to, epoch, _by(wish.by), 0, at.wall + LINGERS))
+    if not wish.dead or isinstance(transfer, Refusal):
+        return transfer
+    if record is None or not owner:
+        return Refusal("no-owner", f"no record names an owner of {group}: there is nobody to declare dead")
+    return replace(transfer, puts=(*transfer.puts, *_declared_dead(group, record, _by(wish.by))))
+
+
+def _made_again(at: Scene, record: OwnerRecord) -> bool:
+    member = at.members.get(record.node)
+    return member is not None and member.incarnation != record.incarnation
+
+
+def _declared_dead(group: str, record: OwnerRecord, by: str) -> tuple[Put, Put]:
+    """The record without failsafe: no promise carries its owner from then on, and others wait for a ttl only."""
+    why = f"{record.reason}; then {record.node} was declared dead by {by}"
+    return (
+        Put(Key(Kind.OWNERS, group), replace(record, failsafe=0)),
+        Put(Key(Kind.HISTORY, f"{group}/{record.epoch}"), HistoryEntry(record.node, record.epoch, why)),
+    )
 
 
 def _renews(at: Scene, record: OwnerRecord) -> bool:

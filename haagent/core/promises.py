@@ -2,8 +2,9 @@
 
 A promise binds for `ttl * 1.01 + guard` from when the heartbeat was received, whatever etcd shows meanwhile, but for a
 clean release or a later epoch (`View.claimable_at`). It is given only about what etcd has shown: that the asker owns
-the group by that epoch. A claim that was asked for before, and may still be done, does no harm: it was asked when the
-owner's right by the record of that revision had ended, and a right that begins anew has a record of another revision.
+the group by that epoch, and that the record carries failsafe. A claim that was asked for before, and may still be done,
+does no harm: it was asked when the owner's right by the record of that revision had ended, and a right that begins
+again has a record of another revision.
 """
 
 from __future__ import annotations
@@ -28,5 +29,6 @@ def _owns(event: HeartbeatReceived, tenure: Tenure, view: View) -> bool:
     return (
         record is not None
         and not record.clean
+        and record.failsafe > 0  # else others do not wait for what we promise
         and (record.node, record.incarnation, record.epoch) == (event.node, event.incarnation, tenure.epoch)
     )

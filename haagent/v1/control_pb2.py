@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from haagent.v1 import status_pb2 as haagent_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18haagent/v1/control.proto\x12\nhaagent.v1\x1a\x17haagent/v1/status.proto\"\x12\n\x10GetStatusRequest\")\n\x12WatchStatusRequest\x12\x13\n\x0binterval_ms\x18\x01 \x01(\r\"/\n\x0eHistoryRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06newest\x18\x02 \x01(\r\"9\n\x0cHistoryReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.haagent.v1.HistoryEntry\"^\n\x0cHistoryEntry\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nat_wall_ns\x18\x05 \x01(\x03\"\x0f\n\rDoctorRequest\"4\n\x0b\x44octorReply\x12%\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x13.haagent.v1.Finding\"\xa2\x01\n\x07\x46inding\x12(\n\x05level\x18\x01 \x01(\x0e\x32\x19.haagent.v1.Finding.Level\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\">\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\t\n\x05WRONG\x10\x03\"l\n\x07Outcome\x12\"\n\x06result\x18\x01 \x01(\x0e\x32\x12.haagent.v1.Result\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x1f\n\x05moves\x18\x04 \x03(\x0b\x32\x10.haagent.v1.Move\"\xbb\x01\n\x04Move\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tfrom_node\x18\x02 \x01(\t\x12\x0f\n\x07to_node\x18\x03 \x01(\t\x12\x12\n\nfrom_epoch\x18\x04 \x01(\x04\x12\x10\n\x08to_epoch\x18\x05 \x01(\x04\x12\x0e\n\x06gap_ns\x18\x06 \x01(\x04\x12\x14\n\x0cgap_error_ns\x18\x07 \x01(\x04\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12\r\n\x05known\x18\t \x01(\t\x12\x13\n\x0bunreachable\x18\n \x01(\t\"\xa3\x01\n\x11SwitchoverRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x1a\n\x12not_before_wall_ns\x18\x04 \x01(\x03\x12\x17\n\x0f\x65xpires_wall_ns\x18\x05 \x01(\x03\x12\x0f\n\x07wait_ms\x18\x06 \x01(\r\x12\x12\n\nfrom_epoch\x18\x07 \x01(\x04\x12\r\n\x05\x66orce\x18\x08 \x01(\x08\"I\n\x0f\x46\x61iloverRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\"\x1a\n\x0cPauseRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\"\x1b\n\rResumeRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\"H\n\x0c\x44rainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"*\n\x0eUndrainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\x0f\n\rReloadRequest\"\x1e\n\rVerifyRequest\x12\r\n\x05group\x18\x01 \x01(\t\"\x87\x01\n\x0bVerifyReply\x12\x0c\n\x04node\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0b\x32\x15.haagent.v1.GroupRole\x12\x16\n\x0e\x61\x64\x64resses_held\x18\x03 \x03(\t\x12\x19\n\x11\x61\x64\x64resses_missing\x18\x04 \x03(\t\x12\x12\n\nat_boot_ns\x18\x05 \x01(\x03*_\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\x12\r\n\tSCHEDULED\x10\x05\x32\xea\x05\n\x07\x43ontrol\x12=\n\tGetStatus\x12\x1c.haagent.v1.GetStatusRequest\x1a\x12.haagent.v1.Status\x12\x43\n\x0bWatchStatus\x12\x1e.haagent.v1.WatchStatusRequest\x1a\x12.haagent.v1.Status0\x01\x12?\n\x07History\x12\x1a.haagent.v1.HistoryRequest\x1a\x18.haagent.v1.HistoryReply\x12<\n\x06\x44octor\x12\x19.haagent.v1.DoctorRequest\x1a\x17.haagent.v1.DoctorReply\x12@\n\nSwitchover\x12\x1d.haagent.v1.SwitchoverRequest\x1a\x13.haagent.v1.Outcome\x12<\n\x08\x46\x61ilover\x12\x1b.haagent.v1.FailoverRequest\x1a\x13.haagent.v1.Outcome\x12\x36\n\x05Pause\x12\x18.haagent.v1.PauseRequest\x1a\x13.haagent.v1.Outcome\x12\x38\n\x06Resume\x12\x19.haagent.v1.ResumeRequest\x1a\x13.haagent.v1.Outcome\x12\x36\n\x05\x44rain\x12\x18.haagent.v1.DrainRequest\x1a\x13.haagent.v1.Outcome\x12:\n\x07Undrain\x12\x1a.haagent.v1.UndrainRequest\x1a\x13.haagent.v1.Outcome\x12\x38\n\x06Reload\x12\x19.haagent.v1.ReloadRequest\x1a\x13.haagent.v1.Outcome\x12<\n\x06Verify\x12\x19.haagent.v1.VerifyRequest\x1a\x17.haagent.v1.VerifyReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18haagent/v1/control.proto\x12\nhaagent.v1\x1a\x17haagent/v1/status.proto\"\x12\n\x10GetStatusRequest\")\n\x12WatchStatusRequest\x12\x13\n\x0binterval_ms\x18\x01 \x01(\r\"/\n\x0eHistoryRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0e\n\x06newest\x18\x02 \x01(\r\"9\n\x0cHistoryReply\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.haagent.v1.HistoryEntry\"^\n\x0cHistoryEntry\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nat_wall_ns\x18\x05 \x01(\x03\"\x0f\n\rDoctorRequest\"4\n\x0b\x44octorReply\x12%\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x13.haagent.v1.Finding\"\xa2\x01\n\x07\x46inding\x12(\n\x05level\x18\x01 \x01(\x0e\x32\x19.haagent.v1.Finding.Level\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\">\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0b\n\x07WARNING\x10\x02\x12\t\n\x05WRONG\x10\x03\"l\n\x07Outcome\x12\"\n\x06result\x18\x01 \x01(\x0e\x32\x12.haagent.v1.Result\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x1f\n\x05moves\x18\x04 \x03(\x0b\x32\x10.haagent.v1.Move\"\xbb\x01\n\x04Move\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tfrom_node\x18\x02 \x01(\t\x12\x0f\n\x07to_node\x18\x03 \x01(\t\x12\x12\n\nfrom_epoch\x18\x04 \x01(\x04\x12\x10\n\x08to_epoch\x18\x05 \x01(\x04\x12\x0e\n\x06gap_ns\x18\x06 \x01(\x04\x12\x14\n\x0cgap_error_ns\x18\x07 \x01(\x04\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12\r\n\x05known\x18\t \x01(\t\x12\x13\n\x0bunreachable\x18\n \x01(\t\"\xa3\x01\n\x11SwitchoverRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x1a\n\x12not_before_wall_ns\x18\x04 \x01(\x03\x12\x17\n\x0f\x65xpires_wall_ns\x18\x05 \x01(\x03\x12\x0f\n\x07wait_ms\x18\x06 \x01(\r\x12\x12\n\nfrom_epoch\x18\x07 \x01(\x04\x12\r\n\x05\x66orce\x18\x08 \x01(\x08\"W\n\x0f\x46\x61iloverRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0f\n\x07wait_ms\x18\x04 \x01(\r\x12\x0c\n\x04\x64\x65\x61\x64\x18\x05 \x01(\x08\"\x1a\n\x0cPauseRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\"\x1b\n\rResumeRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\"H\n\x0c\x44rainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"*\n\x0eUndrainRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"\x0f\n\rReloadRequest\"\x1e\n\rVerifyRequest\x12\r\n\x05group\x18\x01 \x01(\t\"\x87\x01\n\x0bVerifyReply\x12\x0c\n\x04node\x18\x01 \x01(\t\x12#\n\x04role\x18\x02 \x01(\x0b\x32\x15.haagent.v1.GroupRole\x12\x16\n\x0e\x61\x64\x64resses_held\x18\x03 \x03(\t\x12\x19\n\x11\x61\x64\x64resses_missing\x18\x04 \x03(\t\x12\x12\n\nat_boot_ns\x18\x05 \x01(\x03*_\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\x12\r\n\tSCHEDULED\x10\x05\x32\xea\x05\n\x07\x43ontrol\x12=\n\tGetStatus\x12\x1c.haagent.v1.GetStatusRequest\x1a\x12.haagent.v1.Status\x12\x43\n\x0bWatchStatus\x12\x1e.haagent.v1.WatchStatusRequest\x1a\x12.haagent.v1.Status0\x01\x12?\n\x07History\x12\x1a.haagent.v1.HistoryRequest\x1a\x18.haagent.v1.HistoryReply\x12<\n\x06\x44octor\x12\x19.haagent.v1.DoctorRequest\x1a\x17.haagent.v1.DoctorReply\x12@\n\nSwitchover\x12\x1d.haagent.v1.SwitchoverRequest\x1a\x13.haagent.v1.Outcome\x12<\n\x08\x46\x61ilover\x12\x1b.haagent.v1.FailoverRequest\x1a\x13.haagent.v1.Outcome\x12\x36\n\x05Pause\x12\x18.haagent.v1.PauseRequest\x1a\x13.haagent.v1.Outcome\x12\x38\n\x06Resume\x12\x19.haagent.v1.ResumeRequest\x1a\x13.haagent.v1.Outcome\x12\x36\n\x05\x44rain\x12\x18.haagent.v1.DrainRequest\x1a\x13.haagent.v1.Outcome\x12:\n\x07Undrain\x12\x1a.haagent.v1.UndrainRequest\x1a\x13.haagent.v1.Outcome\x12\x38\n\x06Reload\x12\x19.haagent.v1.ReloadRequest\x1a\x13.haagent.v1.Outcome\x12<\n\x06Verify\x12\x19.haagent.v1.VerifyRequest\x1a\x17.haagent.v1.VerifyReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'haagent.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESULT']._serialized_start=1471
-  _globals['_RESULT']._serialized_end=1566
+  _globals['_RESULT']._serialized_start=1485
+  _globals['_RESULT']._serialized_end=1580
   _globals['_GETSTATUSREQUEST']._serialized_start=65
   _globals['_GETSTATUSREQUEST']._serialized_end=83
   _globals['_WATCHSTATUSREQUEST']._serialized_start=85
@@ -59,21 +59,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SWITCHOVERREQUEST']._serialized_start=869
   _globals['_SWITCHOVERREQUEST']._serialized_end=1032
   _globals['_FAILOVERREQUEST']._serialized_start=1034
-  _globals['_FAILOVERREQUEST']._serialized_end=1107
-  _globals['_PAUSEREQUEST']._serialized_start=1109
-  _globals['_PAUSEREQUEST']._serialized_end=1135
-  _globals['_RESUMEREQUEST']._serialized_start=1137
-  _globals['_RESUMEREQUEST']._serialized_end=1164
-  _globals['_DRAINREQUEST']._serialized_start=1166
-  _globals['_DRAINREQUEST']._serialized_end=1238
-  _globals['_UNDRAINREQUEST']._serialized_start=1240
-  _globals['_UNDRAINREQUEST']._serialized_end=1282
-  _globals['_RELOADREQUEST']._serialized_start=1284
-  _globals['_RELOADREQUEST']._serialized_end=1299
-  _globals['_VERIFYREQUEST']._serialized_start=1301
-  _globals['_VERIFYREQUEST']._serialized_end=1331
-  _globals['_VERIFYREPLY']._serialized_start=1334
-  _globals['_VERIFYREPLY']._serialized_end=1469
-  _globals['_CONTROL']._serialized_start=1569
-  _globals['_CONTROL']._serialized_end=2315
+  _globals['_FAILOVERREQUEST']._serialized_end=1121
+  _globals['_PAUSEREQUEST']._serialized_start=1123
+  _globals['_PAUSEREQUEST']._serialized_end=1149
+  _globals['_RESUMEREQUEST']._serialized_start=1151
+  _globals['_RESUMEREQUEST']._serialized_end=1178
+  _globals['_DRAINREQUEST']._serialized_start=1180
+  _globals['_DRAINREQUEST']._serialized_end=1252
+  _globals['_UNDRAINREQUEST']._serialized_start=1254
+  _globals['_UNDRAINREQUEST']._serialized_end=1296
+  _globals['_RELOADREQUEST']._serialized_start=1298
+  _globals['_RELOADREQUEST']._serialized_end=1313
+  _globals['_VERIFYREQUEST']._serialized_start=1315
+  _globals['_VERIFYREQUEST']._serialized_end=1345
+  _globals['_VERIFYREPLY']._serialized_start=1348
+  _globals['_VERIFYREPLY']._serialized_end=1483
+  _globals['_CONTROL']._serialized_start=1583
+  _globals['_CONTROL']._serialized_end=2329
 # @@protoc_insertion_point(module_scope)

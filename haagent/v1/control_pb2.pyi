@@ -150,16 +150,18 @@ class SwitchoverRequest(_message.Message):
     def __init__(self, group: _Optional[str] = ..., to: _Optional[str] = ..., by: _Optional[str] = ..., not_before_wall_ns: _Optional[int] = ..., expires_wall_ns: _Optional[int] = ..., wait_ms: _Optional[int] = ..., from_epoch: _Optional[int] = ..., force: _Optional[bool] = ...) -> None: ...
 
 class FailoverRequest(_message.Message):
-    __slots__ = ("group", "to", "by", "wait_ms")
+    __slots__ = ("group", "to", "by", "wait_ms", "dead")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TO_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
     WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
     group: str
     to: str
     by: str
     wait_ms: int
-    def __init__(self, group: _Optional[str] = ..., to: _Optional[str] = ..., by: _Optional[str] = ..., wait_ms: _Optional[int] = ...) -> None: ...
+    dead: bool
+    def __init__(self, group: _Optional[str] = ..., to: _Optional[str] = ..., by: _Optional[str] = ..., wait_ms: _Optional[int] = ..., dead: _Optional[bool] = ...) -> None: ...
 
 class PauseRequest(_message.Message):
     __slots__ = ("by",)

@@ -5,6 +5,7 @@ The client's prober sees the address all the time. A request goes to any of the 
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Generator
@@ -20,7 +21,7 @@ from haagent.lab.lab import Lab
 from haagent.lab.topology import vip4
 from haagent.v1 import control_pb2 as pb
 from haagent.v1 import status_pb2
-from tests.integration.clusters import Stage, answering, held, one_owner, others, silence
+from tests.integration.clusters import Stage, answering, held, key, one_owner, others, silence, value
 from tests.integration.conftest import Measure
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -161,6 +162,24 @@ def test_a_failover_names_who_takes_over_from_a_dead_owner(office: Office):
     if outcome.result != pb.REFUSED:  # else somebody was quicker than this machine let us ask
         assert told(outcome) == ("DONE", ""), outcome.text
         assert answering(office.prober, VIP) == office.third
+    one_owner(office.story, office.prober, office.since)
+
+
+def test_an_owner_that_is_declared_dead_is_not_waited_for(office: Office):
+    """The record names a host that is gone, and only that one: promises of nobody here carry it, so all wait for long."""
+    lost = value(office.cluster, "owners", "web")
+    lost |= {"node": "n9", "incarnation": "gone", "host": "gone", "candidates": ["n9"], "machines": ["gone"]}
+    lost |= {"epoch": office.epoch + 1, "failsafe_ms": 300_000}
+    office.lab.etcd.ctl("put", key("owners", "web"), json.dumps(lost))
+    office.story.wait("alarm: waits-for-promises web: not claimed here for .* s: promises may carry n9", timeout=10)
+    request = pb.FailoverRequest(group="web", to=office.third, by="anna", wait_ms=3000)
+    assert told(office.order("Failover", request)) == ("FAILED", "not-done")
+    request.dead, request.wait_ms = True, WAIT_MS
+    outcome = office.order("Failover", request)
+    assert told(outcome) == ("DONE", ""), outcome.text
+    answering(office.prober, VIP, office.third)
+    history = office.ask("n1", "History", pb.HistoryRequest(group="web"), pb.HistoryReply).entries
+    assert any(entry.reason.endswith("then n9 was declared dead by anna") for entry in history), history
     one_owner(office.story, office.prober, office.since)
 
 

@@ -141,6 +141,23 @@ def test_who_is_no_candidate_waits_until_promises_can_carry_no_longer():
     assert last // 1_000_000 - 251 + 10_000 <= claimed <= last // 1_000_000 + 10_000
 
 
+def test_when_an_operator_declares_the_owner_dead_only_its_ttl_is_waited_for():
+    """The record is written again without failsafe: that counts as a sign of the owner, and for no more than a ttl."""
+    record = replace(owner("b", 1), candidates=("b",), machines=("",), failsafe=10 * S)
+    talk = backup(RULES, record=record)
+    assert not any("claim epoch" in line for line in talk.live(3000, peers=""))
+    talk.other_writes(3000, (Kind.OWNERS, "web", replace(record, failsafe=0)))
+    lines = talk.live(6000, peers="")
+    claimed = next(int(line.partition(":")[0]) for line in lines if "claim epoch 2" in line)
+    assert 3000 + 1030 <= claimed <= 3000 + 1100
+
+
+def test_nothing_is_promised_about_a_record_without_failsafe():
+    """Others do not wait for such a promise, so it must not carry the owner."""
+    talk = backup(RULES, record=replace(owner("b", 1), failsafe=0, machines=("", "")))
+    assert talk.feed(1100, HeartbeatReceived("b", "b1", 1, 1 * S, OURS)) == []
+
+
 def test_who_waits_for_promises_says_so_and_for_how_long():
     """b is not seen any more. We are none of its candidates, so promises of others may carry it for ten seconds."""
     talk = backup(RULES, record=replace(owner("b", 1), candidates=("b",), machines=("",), failsafe=10 * S))

@@ -92,15 +92,23 @@ def switchover(group: str | None, to: str | None, when: str | None, force: bool,
 @_GROUP
 @_TO
 @_FORCE
+@click.option(
+    "--i-know-it-is-dead",
+    "dead",
+    is_flag=True,
+    help="The owner's host is off, or cut from its clients: wait for its ttl only, not for promises that may carry it. "
+    "If it is not, two nodes may answer for as long as failsafe.max.",
+)
 @_WAIT_OPTION
 @common
 @click.pass_context
-def failover(ctx: click.Context, group: str | None, to: str | None, force: bool, wait: Duration) -> None:
-    """Have a node take a group whose owner can not be asked: as soon as that one's lease allows, not before.
+def failover(ctx: click.Context, group: str | None, to: str | None, force: bool, dead: bool, wait: Duration) -> None:
+    """Have a node take a group whose owner cannot be asked: as soon as that one's lease allows, not before.
 
     \b
     Examples:
       haagentctl failover web --to n2
+      haagentctl failover web --to n2 --i-know-it-is-dead
       haagentctl failover web --to n2 --force --wait 30s
     """
     options = given(ctx)
@@ -111,8 +119,10 @@ def failover(ctx: click.Context, group: str | None, to: str | None, force: bool,
         target = _target(answering.status, chosen, to, force)
         if not force:
             last = chosen.owner or chosen.last_owner or "nobody"
-            confirm(f"Are you sure you want to fail over {chosen.name} from {last} to {target}?", "nothing was changed")
-        request = control.FailoverRequest(group=chosen.name, to=target, by=whoami(), wait_ms=wait // MS)
+            risk = f" If {last} still runs, both may answer." if dead else ""
+            question = f"Are you sure you want to fail over {chosen.name} from {last} to {target}?{risk}"
+            confirm(question, "nothing was changed")
+        request = control.FailoverRequest(group=chosen.name, to=target, by=whoami(), wait_ms=wait // MS, dead=dead)
         outcome = answering.service.ask(FAILOVER, request, wait=wait)
         _end(ctx, answering, outcome, options)
 

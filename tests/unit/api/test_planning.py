@@ -9,7 +9,7 @@ import pytest
 
 from haagent.api import planning
 from haagent.api.planning import LINGERS, WINDOW, Order, Pulse, Refusal, Scene, Transfer, Wish
-from haagent.core.records import ORDERS, Garbage, Guard, Intent, Key, Kind, Orders, Put, Seen, Standing
+from haagent.core.records import ORDERS, Garbage, Guard, HistoryEntry, Intent, Key, Kind, Orders, Put, Seen, Standing
 from haagent.core.units import MS, S
 from tests.unit.core.values import A, lease, leases, member, members, owner, owners, seen
 
@@ -144,6 +144,28 @@ def test_a_group_without_an_owner_can_be_given_to_one():
     assert never.intent.from_epoch == 0
 
 
+def test_an_owner_that_is_declared_dead_has_no_failsafe_any_more_and_history_says_by_whom():
+    before = replace(owner("a", epoch=41), failsafe=300 * S)
+    at = scene(owners(8, before), pulses=without("a"))
+    plan = planning.failover(at, Wish("web", "b", "anna", dead=True))
+    assert isinstance(plan, Transfer)
+    wish, record, entry = plan.puts
+    assert wish.value == plan.intent
+    assert record.value == replace(before, failsafe=0)
+    assert isinstance(entry.value, HistoryEntry)
+    assert (entry.key.name, entry.value.node, entry.value.epoch) == ("web/41", "a", 41)
+    assert entry.value.reason.endswith("; then a was declared dead by anna")
+    assert Guard(record.key, 8) in plan.guards
+
+
+def test_a_host_that_was_made_again_may_take_what_it_was_declared_dead_for():
+    before = replace(owner("a", epoch=41), incarnation="a0")
+    at = scene(owners(8, before))
+    plan = planning.failover(at, Wish("web", "a", "anna", dead=True))
+    assert isinstance(plan, Transfer)
+    assert plan.intent.to == "a"
+
+
 @pytest.mark.parametrize(
     "at, wish, reason",
     [
@@ -153,6 +175,10 @@ def test_a_group_without_an_owner_can_be_given_to_one():
         (scene(orders(Orders("me")), pulses=without("a")), Wish("web", "b"), "paused"),
         (scene(pulses=without("a", "b")), Wish("web", "b"), "target-dead"),
         (scene(pulses=without("a", "b", "c")), Wish("web"), "no-candidate"),
+        (scene(), Wish("web", "b", dead=True), "owner-alive"),
+        (scene(owners=dict[str, Any]()), Wish("web", "b", dead=True), "no-owner"),
+        (scene(owners(8, owner("a", epoch=41, clean=True))), Wish("web", "b", dead=True), "no-owner"),
+        (scene(pulses=without("a")), Wish("web", "a", dead=True), "already-owner"),
     ],
 )
 def test_a_failover_is_refused_by_name(at: Scene, wish: Wish, reason: str):
