@@ -166,7 +166,7 @@ def test_a_failover_names_who_takes_over_from_a_dead_owner(office: Office):
 
 
 def test_an_owner_that_is_declared_dead_is_not_waited_for(office: Office):
-    """The record names a host that is gone, and only that one: promises of nobody here carry it, so all wait for long."""
+    """The record names a host that is gone, and only that one: nobody here has promised anything, so all wait."""
     lost = value(office.cluster, "owners", "web")
     lost |= {"node": "n9", "incarnation": "gone", "host": "gone", "candidates": ["n9"], "machines": ["gone"]}
     lost |= {"epoch": office.epoch + 1, "failsafe_ms": 300_000}
