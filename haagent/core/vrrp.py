@@ -278,7 +278,9 @@ def _heard_stranger(rules: RouterRules, router: Router, advert: AdvertReceived, 
             said = (SendAdvert(rules.name, rules.priority),)
             return replace(router, phase=master, stranger=stranger), said, (Signal.STRANGER_HEARD,)
         case Initialize() | Backup() | Master():
-            return replace(router, stranger=stranger), (), (Signal.STRANGER_HEARD,)
+            # A master that we would follow: it is what was listened for. From here on its own timer counts.
+            listens = NEVER if advert.priority >= rules.priority else router.listens_until
+            return replace(router, stranger=stranger, listens_until=listens), (), (Signal.STRANGER_HEARD,)
 
 
 def outranks(stranger: Stranger, rules: RouterRules, own: bytes) -> bool:

@@ -49,18 +49,14 @@ def test_trials_by_seed_pass_and_are_told(tmp_path: Path) -> None:
         assert (tmp_path / f"{seed}.svg").read_text().startswith("<svg")
 
 
-@pytest.mark.parametrize("kind, peers", [(Kind.STOP, Peers.NONE), (Kind.KILL, Peers.LONG)])
-def test_without_a_gate_the_verdict_is_two_answerers(kind: Kind, peers: Peers) -> None:
-    """The deliberate hole: the owner's process does not run, and nothing in the kernel ends its addresses in time.
-
-    Their lifetime, in whole seconds, does not: it is far longer than such a ttl.
-    """
-    with Stage(ttl=QUICK, gate="none", peers=peers) as holed:
-        trial = holed.run([Action(kind, Role.OWNER, 300 * MS, 3 * S)])
+@pytest.mark.parametrize("peers", [Peers.NONE, Peers.LONG])
+def test_without_a_gate_the_verdict_is_two_answerers(peers: Peers) -> None:
+    """The deliberate hole: somebody configures the address on a backup, and nothing in its kernel keeps it silent."""
+    with Stage(ttl=1 * S, gate="none", peers=peers) as holed:
+        trial = holed.run([Action(Kind.BY_HAND, Role.SECOND, 300 * MS, 2 * S, amount=1)])
     assert trial.verdict.most == 2
     assert any("2 nodes answered at once" in failure for failure in trial.verdict.failures)
-    old, new = trial.verdict.overlaps[0].nodes
-    assert (old, new) == tuple(tenure.node for tenure in trial.verdict.tenures[:2])
+    assert trial.verdict.tenures[0].node in trial.verdict.overlaps[0].nodes
 
 
 @pytest.mark.timeout(120)

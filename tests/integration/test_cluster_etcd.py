@@ -124,7 +124,7 @@ class Scene:
         self.cluster.wait(lambda: self.cluster.epoch() > self.epoch, "an epoch beyond the last")
         assert self.story.lines(self.owner, r"^lease lapsed: ")
         assert self.story.lines(self.owner, rf"^web: MASTER -> BACKUP \(the lease lapsed\) .*epoch={self.epoch}$")
-        assert self.story.lines(pattern=r"^web: BACKUP -> MASTER ")
+        self.story.wait(r"^web: BACKUP -> MASTER ")  # the record is written before the kernel has the addresses
 
     def each_says(self, *patterns: str) -> None:
         """Every agent tells these, in this order."""

@@ -19,7 +19,7 @@ from tests.integration.clusters import Story
 from tests.integration.conftest import Measure
 from tests.integration.crowd import crowd
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.alone, pytest.mark.integration, pytest.mark.slow]
 
 MakeLab = Callable[..., Lab]
 DONE, UNVERIFIED = 0, 3

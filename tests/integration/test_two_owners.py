@@ -13,27 +13,23 @@ from tests.bench.two_owners import main
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("gate, exit_code", [("nft", 0), ("none", 1)])
-def test_an_owner_that_is_killed_or_stopped(tmp_path: Path, gate: str, exit_code: int) -> None:
-    # An address's lifetime, in whole seconds, is far longer than such a ttl.
-    argv = [
-        "--variant",
-        "one interface",
-        "--trials",
-        "2",
-        "--ttl",
-        "300ms",
-        "--gate",
-        gate,
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
+@pytest.mark.parametrize(
+    "variant, gate, what, two",
+    [
+        ("one interface", "nft", ["SIGKILL", "SIGSTOP"], 0),
+        ("addresses by hand on a backup", "none", ["on eth0 of a backup, then SIGTERM"], 1),
+    ],
+)
+def test_trials_see_two_answerers_where_there_are_two(
+    tmp_path: Path, variant: str, gate: str, what: list[str], two: int
+):
+    out = tmp_path / "out.json"
+    argv = ["--variant", variant, "--trials", str(len(what)), "--gate", gate, "--out", str(out)]
     done = CliRunner().invoke(main, argv)
-    assert done.exit_code == exit_code, done.output
-    (row,) = json.loads((tmp_path / "out.json").read_text())
-    assert (row["trials"], row["spoiled"]) == (2, [])
-    assert [trial["what"] for trial in row["done"]] == ["SIGKILL", "SIGSTOP"]
-    if gate == "none":
-        assert row["two_answered"] == 2
+    assert done.exit_code == min(two, 1), done.output
+    (row,) = json.loads(out.read_text())
+    assert (row["trials"], row["spoiled"], row["two_answered"]) == (len(what), [], two)
+    assert [trial["what"] for trial in row["done"]] == what
+    if two:
         assert row["longest_ms"] > 100
         assert all(len(trial["ways"]) == 2 for trial in row["done"])

@@ -73,6 +73,14 @@ def test_a_router_that_takes_part_is_not_begun_again(before: Router):
     assert vrrp.fit(YIELD, before, 0) == before
 
 
+@pytest.mark.parametrize("priority, listens", [(200, False), (100, False), (99, True), (0, True)])
+def test_a_master_that_is_to_be_followed_ends_the_listening_for_one(priority: int, listens: bool):
+    """When it then stops, its successor waits its skew, and not until the end of a time for what has come."""
+    rules = router(strangers=Strangers.YIELD, unicast=True)
+    heard, _, _ = vrrp.heard(rules, vrrp.fit(rules, Router(), 1 * S), advert(B, priority), By.STRANGER, A, 2 * S)
+    assert (heard.listens_until != NEVER) is listens
+
+
 def test_who_begins_resolves_its_unicast_peers_and_listens_for_as_long_as_that_may_take():
     """A master's adverts wait until its kernel knows our MAC address, and its first question may have been lost."""
     rules = router(strangers=Strangers.YIELD, unicast=True, advert_interval=100 * MS)
