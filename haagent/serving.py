@@ -158,7 +158,8 @@ class Serving:
     async def _serve_http(self, listen: str, parts: Parts, bulletin: Bulletin) -> None:
         # Its library takes a third of a second to import, and a restarted agent has more urgent things to do.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._begun.wait(), BEGINNING)
+            async with asyncio.timeout(BEGINNING):
+                await self._begun.wait()
         service = await asyncio.to_thread(_http_service)
         self._http = service(self._node, parts.pump, self.meters, bulletin, parts.rejected)
         await self._http.serve(listen)

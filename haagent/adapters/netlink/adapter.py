@@ -110,7 +110,8 @@ class NetlinkKernel:
             return
         self._tell(Stop())
         with contextlib.suppress(TimeoutError):  # a thread that hangs in the kernel ends with the process
-            await asyncio.wait_for(self.ended.wait(), self._patience / S)
+            async with asyncio.timeout(self._patience / S):
+                await self.ended.wait()
 
     def _ask(self, effect: InstallAddresses | RemoveAddresses) -> None:
         question = effect.group, effect.serial

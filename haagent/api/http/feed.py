@@ -144,7 +144,9 @@ class Feed:
         whole_at = time.monotonic() + AT_LEAST_EVERY
         while True:
             try:
-                await asyncio.wait_for(self._wanted.wait(), whole_at - time.monotonic())
+                # Not wait_for: before Python 3.12 that loses a cancellation which comes just when the wait is over.
+                async with asyncio.timeout(whole_at - time.monotonic()):
+                    await self._wanted.wait()
             except TimeoutError:
                 self._whole = True
             self._wanted.clear()
@@ -174,7 +176,8 @@ class Feed:
 
     async def _send(self, sink: Sink, data: bytes) -> None:
         try:
-            await asyncio.wait_for(sink.send(data), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await sink.send(data)
         except TimeoutError:
             raise TooSlowError from None
 
