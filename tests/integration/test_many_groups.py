@@ -47,7 +47,7 @@ def judged(story: Story) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_thousand_groups_start_move_fail_over_and_stop(make_lab: MakeLab, measure: Measure):
-    cluster = crowd(make_lab(hosts=2, etcd=1), 1000, "1s")
+    cluster = crowd(make_lab(hosts=2, etcd=1), 1000, "4s")
     n1, n2 = cluster.lab.hosts
     story = Story(cluster)
 
@@ -65,7 +65,9 @@ def test_a_thousand_groups_start_move_fail_over_and_stop(make_lab: MakeLab, meas
     cluster.wait(lambda: owned(cluster, n1) == 0, "drained", timeout=5)
 
     measure("longest_turn_ms", [round(1000 * longest_turn(host)) for host in (n1, n2)])
-    assert max(longest_turn(host) for host in (n1, n2)) < 0.25
+    assert max(longest_turn(host) for host in (n1, n2)) < 1, (
+        "a quarter of the ttl, after which nothing is renewed in time"
+    )
 
     cluster.agents["n2"].signal(signal.SIGKILL)
     measure("killed_s", all_owned_by(n1))
