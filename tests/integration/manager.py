@@ -60,7 +60,7 @@ class Manager:
                 "LISTEN_FDNAMES": ":".join(names),
             }
             words = [sys.executable, "-c", _START, ",".join(map(str, given)), *argv]
-            return subprocess.Popen(words, env=env, pass_fds=given, stdout=subprocess.PIPE)
+            return subprocess.Popen(words, env=env, pass_fds=given, stdout=subprocess.PIPE, bufsize=0)
 
     def stored(self) -> list[str]:
         """The names of what is in store."""

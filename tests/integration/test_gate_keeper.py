@@ -46,7 +46,7 @@ def agent(seconds: float = 30, *, manager: Manager | None = None) -> Generator[s
     """A process that has the gate open for so long; killed at the end, at the latest."""
     if manager is None:
         env = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(held_by(seconds), stdout=subprocess.PIPE, env=env)
+        process = subprocess.Popen(held_by(seconds), stdout=subprocess.PIPE, env=env, bufsize=0)
     else:
         process = manager.start(held_by(seconds))
     with process:
@@ -57,7 +57,7 @@ def agent(seconds: float = 30, *, manager: Manager | None = None) -> Generator[s
 
 
 def says(process: subprocess.Popen[bytes]) -> Sequence[str]:
-    """The next line."""
+    """The next line. Nothing is buffered here: what `select` does not see has not come."""
     assert process.stdout is not None
     assert select.select([process.stdout], [], [], 20)[0]
     return process.stdout.readline().decode().rstrip().split(", ")
