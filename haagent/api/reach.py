@@ -29,10 +29,7 @@ class Reach:
         """One line for people; empty if the addresses answer, or nobody knows."""
         if self.answers != status_pb2.NO:
             return ""
-        return f"{self.silence}, say {' and '.join(self.nodes)}" if len(self.nodes) > 1 else self._of_one()
-
-    def _of_one(self) -> str:
-        return f"{self.silence}, says {self.nodes[0]}"
+        return f"{self.silence}, {'say' if len(self.nodes) > 1 else 'says'} {' and '.join(self.nodes)}"
 
 
 Asked = Mapping[str, status_pb2.GroupRole]

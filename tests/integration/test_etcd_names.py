@@ -89,5 +89,5 @@ def test_a_name_that_only_the_dead_nameserver_knows_is_said_to_be_waited_for(dea
     waits = [line for line in said if "the lookup of its name has no answer" in line]
     assert len(waits) == 1, said
     assert waits[0].startswith("etcd: elsewhere.example:2379: not connected (the lookup"), waits
-    assert "see to the nameservers in /etc/resolv.conf" in waits[0]
+    assert "check the nameservers in /etc/resolv.conf" in waits[0]
     assert said[-1] == "ended", "a lookup under way must not keep the process"

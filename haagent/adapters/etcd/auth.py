@@ -1,7 +1,7 @@
 """Who we are to etcd: a user, who authenticates and gets a token, and the certificates of `trust`.
 
-A token is made anew when etcd no longer takes it. A password that stands in a file is read each time, so that one that
-was changed at etcd and in the file needs nothing more.
+A new token is asked for when etcd refuses the old one. A password that stands in a file is read each time: one that was
+changed at etcd and in the file needs nothing more.
 """
 
 from __future__ import annotations

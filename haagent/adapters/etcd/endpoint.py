@@ -193,7 +193,7 @@ class Endpoint:
         while not self._lookup.found:
             await self._lookup.ended(_LOOKUP_PATIENCE)
             if self._lookup.waiting:
-                self._fail("the lookup of its name has no answer: see to the nameservers in /etc/resolv.conf", changed)
+                self._fail("the lookup of its name has no answer: check the nameservers in /etc/resolv.conf", changed)
             elif not self._lookup.found:
                 self._fail(f"the lookup of its name failed: {self._lookup.why}", changed)
                 await asyncio.sleep(_PAUSE)
